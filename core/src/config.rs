@@ -1,0 +1,58 @@
+//! What an operator can set, as far as it changes behaviour.
+
+/// The core's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreConfig {
+    /// Bounds on what clients may send and hold.
+    pub limits: Limits,
+    /// Time limits.
+    pub timeouts: Timeouts,
+}
+
+/// Bounds with stated defaults. What goes beyond one is refused with an error that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest name of a stream, group, item, subscription, function or trigger. Default 512 bytes.
+    pub name_bytes: usize,
+    /// Largest value of an item or payload of an event. Default 8 MiB.
+    pub value_bytes: usize,
+    /// Largest group: its values and item ids together. Default 64 MiB, so that a list fits a frame.
+    pub group_bytes: usize,
+    /// Deepest nesting of a JSON value; `[]` and `{}` count 1. Default 128.
+    pub json_depth: usize,
+    /// Most subscriptions of one connection. Default 1,000.
+    pub subscriptions: usize,
+    /// Most functions, and most triggers, of one worker. Default 10,000 each.
+    pub registrations: usize,
+    /// Most calls that one worker may be running for others. Default 1,024.
+    pub calls_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            name_bytes: 512,
+            value_bytes: 8 << 20,
+            group_bytes: 64 << 20,
+            json_depth: 128,
+            subscriptions: 1_000,
+            registrations: 10_000,
+            calls_in_flight: 1_024,
+        }
+    }
+}
+
+/// Time limits with stated defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// How long a function of a worker may take to answer. Default 30 s.
+    pub call_ms: u64,
+    /// How long a stop waits for calls that workers are running. Default 10 s.
+    pub stop_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { call_ms: 30_000, stop_ms: 10_000 }
+    }
+}

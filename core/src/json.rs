@@ -1,0 +1,163 @@
+//! Values: JSON text, checked once on the way in and never changed after.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+
+/// A valid JSON value as the exact text that came in: big numbers, `1.0`, escapes, key order and duplicate
+/// keys stay as they are. Shared, never copied: a clone is a reference count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+/// Why a text is refused as a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Not JSON at all.
+    #[error("is not valid JSON: {0}")]
+    Invalid(String),
+    /// Longer than [`Limits::value_bytes`].
+    #[error("is {len} bytes of JSON; the limit is {limit} (`value_bytes`)")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Nested deeper than [`Limits::json_depth`].
+    #[error("is nested deeper than {limit} levels (`json_depth`)")]
+    TooDeep {
+        /// The limit in levels.
+        limit: usize,
+    },
+}
+
+impl Json {
+    /// The value `null`.
+    pub fn null() -> Json {
+        Json("null".into())
+    }
+
+    /// Checks a text: valid JSON, not too large, not too deep.
+    pub fn parse(text: &str, limits: &Limits) -> Result<Json, JsonError> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(|e| JsonError::Invalid(e.to_string()))?;
+        let value = Json::bounded_depth(raw, limits)?;
+        value.check_size(limits)?;
+        Ok(value)
+    }
+
+    /// Takes a value out of a frame that was parsed already. Checks its depth, not its size: what is passed on
+    /// and not kept is bounded by the frame.
+    pub fn bounded_depth(raw: &RawValue, limits: &Limits) -> Result<Json, JsonError> {
+        let text = raw.get();
+        if deeper_than(text, limits.json_depth) {
+            return Err(JsonError::TooDeep { limit: limits.json_depth });
+        }
+        Ok(Json(text.into()))
+    }
+
+    /// Checks the size against [`Limits::value_bytes`].
+    pub fn check_size(&self, limits: &Limits) -> Result<(), JsonError> {
+        let len = self.0.len();
+        if len > limits.value_bytes {
+            return Err(JsonError::TooLarge { len, limit: limits.value_bytes });
+        }
+        Ok(())
+    }
+
+    /// A text that is known to be valid JSON, such as one read back from the log or built by the core.
+    pub fn trusted(text: impl Into<Arc<str>>) -> Json {
+        Json(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(&self) -> bool {
+        &*self.0 == "null"
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(80) {
+            Some((cut, _)) => write!(f, "{}… ({} bytes)", &self.0[..cut], self.0.len()),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+/// Whether a valid JSON text nests arrays and objects deeper than `limit`. One pass, no recursion.
+pub(crate) fn deeper_than(text: &str, limit: usize) -> bool {
+    // A text nests at most half as deep as it is long.
+    if text.len() / 2 <= limit {
+        return false;
+    }
+    let mut depth = 0;
+    let mut in_string = false;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            // An escape is two bytes here, and neither of them opens or closes anything.
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_keeps_its_exact_text() {
+        let limits = Limits::default();
+        for text in [
+            "1e400",
+            "12345678901234567890123",
+            "1.0",
+            "-0",
+            r#""\ud800""#,
+            r#"{"a":1,"a":2}"#,
+            r#"{ "b" : [ ] }"#,
+            r#""\u00e9""#,
+        ] {
+            assert_eq!(Json::parse(text, &limits).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        let limits = Limits::default();
+        for text in ["", "{", "nul", "01", "'a'", "[1,]", "\"\u{1}\"", "1 2", "NaN"] {
+            assert!(matches!(Json::parse(text, &limits), Err(JsonError::Invalid(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings_only() {
+        let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(!deeper_than(&nested(128), 128));
+        assert!(deeper_than(&nested(129), 128));
+        assert!(!deeper_than(r#"{"a":"[[[[\"[[[[","b":[1,2,3]}"#, 2));
+        assert!(deeper_than(r#"{"a\\":{"b":{}}}"#, 2));
+        let limits = Limits::default();
+        assert_eq!(Json::parse(&nested(10_000), &limits), Err(JsonError::TooDeep { limit: 128 }));
+    }
+}

@@ -1,0 +1,1 @@
+//! Update operations (`stream::update`): their parsing and their meaning.

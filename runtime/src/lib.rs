@@ -1,0 +1,1 @@
+//! Headwater, the server around `headwater-core`.
