@@ -1,1 +1,3 @@
 //! Headwater, the server around `headwater-core`.
+
+pub mod config;
