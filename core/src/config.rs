@@ -18,6 +18,8 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Largest group: its values and item ids together. Default 64 MiB, so that a list fits a frame.
     pub group_bytes: usize,
+    /// Most operations of one update. Default 10,000.
+    pub update_ops: usize,
     /// Deepest nesting of a JSON value; `[]` and `{}` count 1. Default 128.
     pub json_depth: usize,
     /// Most subscriptions of one connection. Default 1,000.
@@ -34,6 +36,7 @@ impl Default for Limits {
             name_bytes: 512,
             value_bytes: 8 << 20,
             group_bytes: 64 << 20,
+            update_ops: 10_000,
             json_depth: 128,
             subscriptions: 1_000,
             registrations: 10_000,

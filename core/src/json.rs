@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
@@ -51,11 +52,13 @@ impl Json {
     /// Takes a value out of a frame that was parsed already. Checks its depth, not its size: what is passed on
     /// and not kept is bounded by the frame.
     pub fn bounded_depth(raw: &RawValue, limits: &Limits) -> Result<Json, JsonError> {
-        let text = raw.get();
-        if deeper_than(text, limits.json_depth) {
-            return Err(JsonError::TooDeep { limit: limits.json_depth });
-        }
-        Ok(Json(text.into()))
+        check_depth(raw.get(), limits)?;
+        Ok(Json(raw.get().into()))
+    }
+
+    /// Checks the nesting against [`Limits::json_depth`].
+    pub fn check_depth(&self, limits: &Limits) -> Result<(), JsonError> {
+        check_depth(&self.0, limits)
     }
 
     /// Checks the size against [`Limits::value_bytes`].
@@ -89,6 +92,30 @@ impl fmt::Debug for Json {
             Some((cut, _)) => write!(f, "{}… ({} bytes)", &self.0[..cut], self.0.len()),
             None => f.write_str(&self.0),
         }
+    }
+}
+
+/// Reads a field so that an explicit `null` differs from no field: for fields where null is a value.
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What a JSON text is, for people.
+pub(crate) fn kind_of(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+fn check_depth(text: &str, limits: &Limits) -> Result<(), JsonError> {
+    match deeper_than(text, limits.json_depth) {
+        true => Err(JsonError::TooDeep { limit: limits.json_depth }),
+        false => Ok(()),
     }
 }
 

@@ -101,6 +101,15 @@ impl fmt::Debug for GroupPath {
     }
 }
 
+/// A whole group, or one item of it: what can be subscribed to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The group.
+    pub group: GroupPath,
+    /// The item; `None` is the whole group.
+    pub item: Option<ItemId>,
+}
+
 fn check(text: &str, limits: &Limits) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);

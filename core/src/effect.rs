@@ -1,0 +1,127 @@
+//! What the core wants done.
+
+use std::sync::Arc;
+
+use crate::call::{Caller, Outcome};
+use crate::error::CallError;
+use crate::key::{ChannelKey, SessionKey, WorkerKey};
+use crate::log::Batch;
+use crate::name::{FunctionId, SubscriptionId};
+use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber};
+use crate::wire::worker::{ToWorker, TriggerRequest};
+
+/// Something for the runtime to do.
+///
+/// Effects are executed in the order in which they are returned, and those of one call of
+/// [`crate::Core::handle`] before those of the next. What goes to one connection arrives there in that order.
+/// In particular: a session gets the frames of a channel from its `Attach` on, and none after its `Detach`; a
+/// `Sync` holds exactly what was broadcast before it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write these bytes to the log and make them durable; then tell [`crate::Input::Persisted`], or
+    /// [`crate::Input::PersistFailed`]. There is never a second one before the answer to the first.
+    Persist(Batch),
+    /// Answer a call. Without an `invocation_id` the caller wants no answer.
+    Reply {
+        /// Who called.
+        worker: WorkerKey,
+        /// The caller's id of the call.
+        invocation_id: Option<String>,
+        /// What was called.
+        function_id: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Send a frame to a worker.
+    ToWorker {
+        /// To whom.
+        worker: WorkerKey,
+        /// What.
+        frame: ToWorker,
+    },
+    /// Close a worker's connection: it was replaced by a newer one.
+    CloseWorker {
+        /// Whose.
+        worker: WorkerKey,
+    },
+    /// The session gets what is broadcast to the channel from now on.
+    Attach {
+        /// Who.
+        session: SessionKey,
+        /// To what.
+        channel: ChannelKey,
+    },
+    /// The session gets no more of what is broadcast to the channel.
+    Detach {
+        /// Who.
+        session: SessionKey,
+        /// From what.
+        channel: ChannelKey,
+    },
+    /// The session's outbox, which had overflowed and is empty now, takes frames again.
+    Resume {
+        /// Whose.
+        session: SessionKey,
+    },
+    /// Send the state of a subscription's target; an older one of the same subscription that still waits in the
+    /// outbox is dropped.
+    Sync {
+        /// To whom.
+        session: SessionKey,
+        /// For which of its subscriptions.
+        subscription: SubscriptionId,
+        /// The state.
+        frame: SyncFrame,
+    },
+    /// Tell a subscriber that it did something wrong.
+    Refuse {
+        /// Whom.
+        session: SessionKey,
+        /// What.
+        error: StreamError,
+    },
+    /// Send a frame to all sessions of a channel.
+    Broadcast {
+        /// To whom.
+        channel: ChannelKey,
+        /// What; encoded once, however many they are.
+        frame: Arc<ToSubscriber>,
+    },
+    /// For the operator's log.
+    Note(Notice),
+    /// After [`crate::Input::Stop`]: nothing is left to wait for. Send what is queued and close everything.
+    Stopped,
+}
+
+impl Effect {
+    pub(crate) fn reply(caller: Caller, outcome: Outcome) -> Effect {
+        let Caller { worker, invocation_id, function_id } = caller;
+        Effect::Reply { worker, invocation_id, function_id: function_id.to_string(), outcome }
+    }
+}
+
+/// Something that an operator wants to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// A trigger is kept, but this version calls none.
+    TriggerKept {
+        /// Whose.
+        worker: WorkerKey,
+        /// What for.
+        trigger: TriggerRequest,
+    },
+    /// A worker registered more functions than it may; this one can't be called.
+    TooManyFunctions {
+        /// Who.
+        worker: WorkerKey,
+        /// Which function.
+        function: FunctionId,
+    },
+    /// A worker sent a frame that can't be used and that has no answer.
+    BadWorkerFrame {
+        /// Who.
+        worker: WorkerKey,
+        /// What is wrong with it.
+        error: CallError,
+    },
+}

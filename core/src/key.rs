@@ -1,0 +1,23 @@
+//! Handles for what has no name of its own.
+
+/// Declares a handle that is never used twice in a run.
+macro_rules! key_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+    };
+}
+
+key_type!(
+    /// The runtime's handle for a worker's connection.
+    WorkerKey
+);
+key_type!(
+    /// The runtime's handle for a subscriber's connection.
+    SessionKey
+);
+key_type!(
+    /// The hub's handle for a channel.
+    ChannelKey
+);

@@ -1,0 +1,149 @@
+//! The `ops` of a call, from JSON text to operations.
+
+use std::collections::BTreeSet;
+
+use serde_json::value::RawValue;
+
+use super::error::{OpFault, OpName, OpsError, Reason, Refusal, excerpt};
+use super::node::Kind;
+use super::object::{decode, split};
+use super::path::{Path, pollutes_prototypes};
+use super::{Change, Plan, UpdateOp};
+use crate::config::Limits;
+use crate::json::{Json, deeper_than};
+
+/// Most keys at the top of a value to merge.
+const MERGE_KEYS: usize = 1_024;
+/// Deepest nesting of a value to merge; the value itself counts 1.
+const MERGE_DEPTH: usize = 16;
+
+/// Parses the `ops` array of a call. An error fails the whole call.
+pub fn parse(ops: &RawValue, limits: &Limits) -> Result<Vec<UpdateOp>, OpsError> {
+    let Ok(ops) = serde_json::from_str::<Vec<&RawValue>>(ops.get()) else {
+        return Err(OpsError::NotAnArray(excerpt(ops.get())));
+    };
+    let parse_one =
+        |(op_index, op)| parse_op(op, limits).map_err(|fault| OpsError::BadOp { op_index, fault });
+    ops.into_iter().enumerate().map(parse_one).collect()
+}
+
+fn parse_op(op: &RawValue, limits: &Limits) -> Result<UpdateOp, OpFault> {
+    let fields = Fields::read(op.get())?;
+    let name = op_name(fields.required("type", fields.kind)?)?;
+    let path = parse_path(name, fields.path)?;
+    let change = match name {
+        OpName::Set => Ok(Change::Set(fields.value(limits)?.unwrap_or_else(Json::null))),
+        OpName::Merge => mergeable(fields.required("value", fields.value(limits)?)?),
+        OpName::Append => Ok(Change::Append(fields.required("value", fields.value(limits)?)?)),
+        OpName::Increment => Ok(Change::Add(fields.by()?)),
+        OpName::Decrement => Ok(Change::Add(-fields.by()?)),
+        OpName::Remove => Ok(Change::Remove),
+    };
+    Ok(UpdateOp { name, plan: path.and_then(|path| Ok(Plan { path, change: change? })) })
+}
+
+/// The fields of an operation. Others are ignored, and of duplicates the last one counts.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a RawValue>,
+    path: Option<&'a RawValue>,
+    by: Option<&'a RawValue>,
+    value: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    fn read(op: &'a str) -> Result<Fields<'a>, OpFault> {
+        let mut fields = Fields::default();
+        for (key, value) in split(op).ok_or_else(|| OpFault::NotAnObject(excerpt(op)))? {
+            match &*decode(key.get()) {
+                b"type" => fields.kind = Some(value),
+                b"path" => fields.path = Some(value),
+                b"by" => fields.by = Some(value),
+                b"value" => fields.value = Some(value),
+                _ => {}
+            }
+        }
+        Ok(fields)
+    }
+
+    fn required<T>(&self, name: &'static str, field: Option<T>) -> Result<T, OpFault> {
+        field.ok_or(OpFault::Missing(name))
+    }
+
+    fn value(&self, limits: &Limits) -> Result<Option<Json>, OpFault> {
+        Ok(self.value.map(|value| Json::bounded_depth(value, limits)).transpose()?)
+    }
+
+    fn by(&self) -> Result<i128, OpFault> {
+        let text = self.required("by", self.by)?.get();
+        if Kind::of(text) != Kind::Number || text.contains(['.', 'e', 'E']) {
+            return Err(OpFault::ByNotAnInteger(excerpt(text)));
+        }
+        let by: i64 = text.parse().map_err(|_| OpFault::ByOutOfRange(excerpt(text)))?;
+        Ok(by.into())
+    }
+}
+
+fn op_name(text: &RawValue) -> Result<OpName, OpFault> {
+    let name: Option<String> = string(text);
+    let known = OpName::ALL.into_iter().find(|op| name.as_deref() == Some(op.as_str()));
+    known.ok_or_else(|| OpFault::UnknownType(excerpt(text.get())))
+}
+
+/// The path of an operation. Its form fails the call (outer error), its content skips the operation (inner).
+fn parse_path(op: OpName, path: Option<&RawValue>) -> Result<Result<Path, Refusal>, OpFault> {
+    let takes_segments = matches!(op, OpName::Merge | OpName::Append);
+    let Some(path) = path else {
+        return if takes_segments {
+            Ok(Path::of_segments(Vec::new()))
+        } else {
+            Err(OpFault::Missing("path"))
+        };
+    };
+    match Kind::of(path.get()) {
+        Kind::String => Ok(Path::of_key(segment(path)?)),
+        Kind::Null if takes_segments => Ok(Path::of_segments(Vec::new())),
+        Kind::Array if takes_segments => {
+            let wrong_form = || OpFault::PathNotSegments { op, got: excerpt(path.get()) };
+            let segments: Vec<&RawValue> = serde_json::from_str(path.get()).map_err(|_| wrong_form())?;
+            if segments.iter().any(|segment| Kind::of(segment.get()) != Kind::String) {
+                return Err(wrong_form());
+            }
+            Ok(Path::of_segments(segments.into_iter().map(segment).collect::<Result<_, _>>()?))
+        }
+        _ if takes_segments => Err(OpFault::PathNotSegments { op, got: excerpt(path.get()) }),
+        _ => Err(OpFault::PathNotAString { op, got: excerpt(path.get()) }),
+    }
+}
+
+fn segment(text: &RawValue) -> Result<String, OpFault> {
+    string(text).ok_or_else(|| OpFault::PathNotUnicode(excerpt(text.get())))
+}
+
+fn string(text: &RawValue) -> Option<String> {
+    serde_json::from_str(text.get()).ok()
+}
+
+/// A value to merge, or why it can't be merged.
+fn mergeable(value: Json) -> Result<Change, Refusal> {
+    let Some(members) = split(value.as_str()) else {
+        let detail = format!("`value` must be an object, got {}", excerpt(value.as_str()));
+        return Err(Refusal::new(Reason::ValueNotAnObject, detail));
+    };
+    let keys: BTreeSet<_> = members.iter().map(|(key, _)| decode(key.get())).collect();
+    if keys.len() > MERGE_KEYS {
+        let detail = format!("`value` has {} keys; the limit is {MERGE_KEYS}", keys.len());
+        return Err(Refusal::new(Reason::ValueTooManyKeys, detail));
+    }
+    if let Some(key) = keys.iter().find(|key| pollutes_prototypes(key)) {
+        let key = String::from_utf8_lossy(key);
+        let detail = format!("`value` must not have the key {key:?}, which is dangerous in JavaScript");
+        return Err(Refusal::new(Reason::ValueProtoPolluted, detail));
+    }
+    if deeper_than(value.as_str(), MERGE_DEPTH) {
+        let detail = format!("`value` is nested deeper than {MERGE_DEPTH} levels");
+        return Err(Refusal::new(Reason::ValueTooDeep, detail));
+    }
+    drop(keys);
+    Ok(Change::Merge(value))
+}

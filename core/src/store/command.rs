@@ -1,0 +1,286 @@
+//! The built-in functions as typed commands: which name means which, and what its input must be.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+use crate::error::{CallError, code};
+use crate::json::{Json, JsonError, kind_of};
+use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName};
+use crate::ops::{self, UpdateOp};
+
+/// A call of a built-in `stream::` function, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// `stream::set`: stores a value.
+    Set {
+        /// Where.
+        item: ItemPath,
+        /// What.
+        data: Json,
+    },
+    /// `stream::get`: reads a value.
+    Get {
+        /// Which.
+        item: ItemPath,
+    },
+    /// `stream::delete`: removes an item.
+    Delete {
+        /// Which.
+        item: ItemPath,
+    },
+    /// `stream::update`: applies operations to an item, atomically.
+    Update {
+        /// Which.
+        item: ItemPath,
+        /// In order.
+        ops: Vec<UpdateOp>,
+    },
+    /// `stream::list`: reads a group in creation order.
+    List {
+        /// Which.
+        group: GroupPath,
+    },
+    /// `stream::list_groups`: the names of a stream's groups.
+    ListGroups {
+        /// Which stream.
+        stream: StreamName,
+    },
+    /// `stream::list_all`: the names of all streams and groups.
+    ListAll,
+    /// `stream::send`: an event that is not stored.
+    Send {
+        /// To whose subscribers.
+        group: GroupPath,
+        /// With it, subscribers of that item get the event too.
+        item: Option<ItemId>,
+        /// The event's type, the users' own.
+        kind: String,
+        /// Its payload.
+        data: Json,
+    },
+}
+
+/// An item's full name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemPath {
+    /// The group it is in.
+    pub group: GroupPath,
+    /// Its id there.
+    pub id: ItemId,
+}
+
+/// A built-in function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builtin {
+    /// `stream::set`
+    Set,
+    /// `stream::get`
+    Get,
+    /// `stream::delete`
+    Delete,
+    /// `stream::update`
+    Update,
+    /// `stream::list`
+    List,
+    /// `stream::list_groups`
+    ListGroups,
+    /// `stream::list_all`
+    ListAll,
+    /// `stream::send`
+    Send,
+}
+
+impl Builtin {
+    /// The built-in function of this name; earlier spellings are aliases.
+    pub fn from_name(name: &str) -> Option<Builtin> {
+        Some(match name {
+            "stream::set" | "streams.set" => Builtin::Set,
+            "stream::get" | "streams.get" => Builtin::Get,
+            "stream::delete" | "streams.delete" => Builtin::Delete,
+            "stream::update" | "streams.update" => Builtin::Update,
+            "stream::list" | "streams.getGroup" => Builtin::List,
+            "stream::list_groups" | "streams.listGroups" => Builtin::ListGroups,
+            "stream::list_all" | "streams.listAll" => Builtin::ListAll,
+            "stream::send" | "streams.send" => Builtin::Send,
+            _ => return None,
+        })
+    }
+
+    /// The code of an error that is neither the caller's spelling nor a missing function.
+    pub fn error_code(self) -> &'static str {
+        match self {
+            Builtin::Set => "STREAM_SET_ERROR",
+            Builtin::Get => "STREAM_GET_ERROR",
+            Builtin::Delete => "STREAM_DELETE_ERROR",
+            Builtin::Update => "STREAM_UPDATE_ERROR",
+            Builtin::List => "STREAM_GET_GROUP_ERROR",
+            Builtin::ListGroups => "STREAM_LIST_GROUPS_ERROR",
+            Builtin::ListAll => "STREAM_LIST_ALL_ERROR",
+            Builtin::Send => "STREAM_SEND_ERROR",
+        }
+    }
+
+    /// Checks the input of a call.
+    pub fn parse(self, input: &RawValue, limits: &Limits) -> Result<Command, CallError> {
+        let input = Input::read(self, input, limits)?;
+        Ok(match self {
+            Builtin::Set => {
+                Command::Set { item: input.item()?, data: input.value("data", input.fields.data)? }
+            }
+            Builtin::Get => Command::Get { item: input.item()? },
+            Builtin::Delete => Command::Delete { item: input.item()? },
+            Builtin::Update => Command::Update { item: input.item()?, ops: input.ops()? },
+            Builtin::List => Command::List { group: input.group()? },
+            Builtin::ListGroups => Command::ListGroups { stream: input.stream()? },
+            Builtin::ListAll => Command::ListAll,
+            Builtin::Send => Command::Send {
+                group: input.group()?,
+                item: input.send_item()?,
+                kind: input.text("type", input.fields.kind)?,
+                data: match input.fields.data {
+                    Some(_) => input.value("data", input.fields.data)?,
+                    None => Json::null(),
+                },
+            },
+        })
+    }
+}
+
+impl Command {
+    /// The function that this is a call of.
+    pub fn builtin(&self) -> Builtin {
+        match self {
+            Command::Set { .. } => Builtin::Set,
+            Command::Get { .. } => Builtin::Get,
+            Command::Delete { .. } => Builtin::Delete,
+            Command::Update { .. } => Builtin::Update,
+            Command::List { .. } => Builtin::List,
+            Command::ListGroups { .. } => Builtin::ListGroups,
+            Command::ListAll => Builtin::ListAll,
+            Command::Send { .. } => Builtin::Send,
+        }
+    }
+}
+
+/// The fields that any of the functions take; others are ignored.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    stream_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    group_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    item_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    // A `null` here is a value, unlike in the other fields, where it is no name.
+    #[serde(borrow, default, deserialize_with = "crate::json::present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ops: Option<&'a RawValue>,
+}
+
+/// The input of a call, on the way to a command.
+struct Input<'a> {
+    builtin: Builtin,
+    fields: Fields<'a>,
+    limits: &'a Limits,
+}
+
+impl<'a> Input<'a> {
+    fn read(builtin: Builtin, input: &'a RawValue, limits: &'a Limits) -> Result<Input<'a>, CallError> {
+        let text = match input.get() {
+            // A call without data has the data `null`.
+            "null" if builtin == Builtin::ListAll => "{}",
+            text => text,
+        };
+        if !text.starts_with('{') {
+            return Err(bad_input(format_args!("the input must be an object, got {}", kind_of(text))));
+        }
+        let fields = serde_json::from_str(text)
+            .map_err(|e| bad_input(format_args!("the input can't be read: {e}")))?;
+        Ok(Input { builtin, fields, limits })
+    }
+
+    fn stream(&self) -> Result<StreamName, CallError> {
+        self.name("stream_name", self.fields.stream_name, StreamName::new)
+    }
+
+    fn group(&self) -> Result<GroupPath, CallError> {
+        let group = self.name("group_id", self.fields.group_id, GroupName::new);
+        Ok(GroupPath { stream: self.stream()?, group: group? })
+    }
+
+    fn item(&self) -> Result<ItemPath, CallError> {
+        Ok(ItemPath { group: self.group()?, id: self.name("item_id", self.fields.item_id, ItemId::new)? })
+    }
+
+    /// An absent, null or empty `id` means the group.
+    fn send_item(&self) -> Result<Option<ItemId>, CallError> {
+        match self.fields.id {
+            None => Ok(None),
+            Some(raw) if raw.get() == "\"\"" => Ok(None),
+            id => self.name("id", id, ItemId::new).map(Some),
+        }
+    }
+
+    fn ops(&self) -> Result<Vec<UpdateOp>, CallError> {
+        let Some(raw) = self.fields.ops else { return Err(missing("ops")) };
+        let ops = ops::parse(raw, self.limits).map_err(|e| bad_input(format_args!("{e}")))?;
+        let limit = self.limits.update_ops;
+        if ops.len() > limit {
+            let message =
+                format_args!("`ops` has {} operations; the limit is {limit} (`update_ops`)", ops.len());
+            return Err(bad_input(message));
+        }
+        Ok(ops)
+    }
+
+    fn name<T>(
+        &self,
+        field: &str,
+        raw: Option<&RawValue>,
+        new: impl Fn(&str, &Limits) -> Result<T, NameError>,
+    ) -> Result<T, CallError> {
+        let text = self.text(field, raw)?;
+        new(&text, self.limits).map_err(|e| bad_input(format_args!("`{field}` {e}")))
+    }
+
+    fn text(&self, field: &str, raw: Option<&RawValue>) -> Result<String, CallError> {
+        let Some(raw) = raw else { return Err(missing(field)) };
+        serde_json::from_str(raw.get()).map_err(|_| {
+            let found = kind_of(raw.get());
+            match found {
+                "a string" => bad_input(format_args!("`{field}` has an escape that is no Unicode character")),
+                _ => bad_input(format_args!("`{field}` must be a string, got {found}")),
+            }
+        })
+    }
+
+    fn value(&self, field: &str, raw: Option<&RawValue>) -> Result<Json, CallError> {
+        let Some(raw) = raw else { return Err(missing(field)) };
+        let checked = Json::bounded_depth(raw, self.limits).and_then(|value| {
+            value.check_size(self.limits)?;
+            Ok(value)
+        });
+        checked.map_err(|error| match error {
+            JsonError::TooLarge { .. } => {
+                CallError::new(self.builtin.error_code(), format!("`{field}` {error}"))
+            }
+            JsonError::TooDeep { .. } | JsonError::Invalid(_) => bad_input(format_args!("`{field}` {error}")),
+        })
+    }
+}
+
+fn bad_input(message: fmt::Arguments<'_>) -> CallError {
+    CallError::new(code::BAD_INPUT, message.to_string())
+}
+
+fn missing(field: &str) -> CallError {
+    bad_input(format_args!("`{field}` is missing"))
+}

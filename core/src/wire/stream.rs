@@ -1,0 +1,292 @@
+//! The stream port's frames: what subscribers send and what they expect.
+
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::text::{push_array, push_json_member, push_key, push_string, push_text_member};
+use crate::config::Limits;
+use crate::json::{Json, kind_of};
+use crate::log::Epoch;
+use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName, SubscriptionId, Target};
+use crate::store::{Durable, Event, EventKind, State};
+use crate::time::Stamp;
+
+/// A frame from a subscriber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromSubscriber {
+    /// Subscribe.
+    Join {
+        /// The client's name for the subscription.
+        subscription: SubscriptionId,
+        /// What it covers.
+        target: Target,
+    },
+    /// Unsubscribe.
+    Leave {
+        /// The client's name for the subscription.
+        subscription: SubscriptionId,
+    },
+}
+
+/// An error of the stream port. Clients ignore it; people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// What happened and what to do about it, for people.
+    pub message: String,
+    /// The stream, group and item that the frame named, as far as it did; echoed.
+    pub names: [Option<String>; 3],
+}
+
+/// The codes of a [`StreamError`].
+pub mod code {
+    /// The frame is no JSON, lacks a field, or has a name that can't be one.
+    pub const BAD_FRAME: &str = "bad_frame";
+    /// The frame's type is not one of `join` and `leave`.
+    pub const UNKNOWN_FRAME: &str = "unknown_frame";
+    /// The subscription id is in use for something else on this connection.
+    pub const DUPLICATE_SUBSCRIPTION: &str = "duplicate_subscription";
+    /// There is no subscription of this id on this connection.
+    pub const UNKNOWN_SUBSCRIPTION: &str = "unknown_subscription";
+    /// The connection has as many subscriptions as it may.
+    pub const TOO_MANY_SUBSCRIPTIONS: &str = "too_many_subscriptions";
+}
+
+impl StreamError {
+    /// An error that names nothing.
+    pub fn new(code: &'static str, message: impl Into<String>) -> StreamError {
+        StreamError { code, message: message.into(), names: [None, None, None] }
+    }
+
+    /// An error about a target.
+    pub fn about(code: &'static str, message: impl Into<String>, target: &Target) -> StreamError {
+        let names = [
+            Some(target.group.stream.to_string()),
+            Some(target.group.group.to_string()),
+            target.item.as_ref().map(ItemId::to_string),
+        ];
+        StreamError { code, message: message.into(), names }
+    }
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    #[serde(borrow)]
+    subscription_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    group_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+}
+
+/// Reads a frame.
+pub fn parse(text: &str, limits: &Limits) -> Result<FromSubscriber, StreamError> {
+    let frame: Frame<'_> = object(text)?;
+    let kind = string(frame.kind, "type").map_err(|message| bad_frame(message, None))?;
+    if kind != "join" && kind != "leave" {
+        return Err(StreamError::new(code::UNKNOWN_FRAME, "a frame's `type` is `join` or `leave`"));
+    }
+    let Some(data) = frame.data else { return Err(bad_frame("`data` is missing".to_owned(), None)) };
+    let data: Data<'_> = object(data.get())?;
+    let bad = |message| bad_frame(message, Some(&data));
+    let subscription =
+        name("data.subscriptionId", data.subscription_id, limits, SubscriptionId::new).map_err(bad)?;
+    if kind == "leave" {
+        return Ok(FromSubscriber::Leave { subscription });
+    }
+    let stream = name("data.streamName", data.stream_name, limits, StreamName::new).map_err(bad)?;
+    let group = name("data.groupId", data.group_id, limits, GroupName::new).map_err(bad)?;
+    let item = match data.id {
+        None => None,
+        Some(raw) if raw.get() == "\"\"" => None,
+        id => Some(name("data.id", id, limits, ItemId::new).map_err(bad)?),
+    };
+    Ok(FromSubscriber::Join { subscription, target: Target { group: GroupPath { stream, group }, item } })
+}
+
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, StreamError> {
+    let text = text.trim_ascii_start();
+    if !text.starts_with('{') {
+        return Err(bad_frame("a frame and its `data` are JSON objects".to_owned(), None));
+    }
+    serde_json::from_str(text).map_err(|error| bad_frame(error.to_string(), None))
+}
+
+fn name<T>(
+    field: &str,
+    raw: Option<&RawValue>,
+    limits: &Limits,
+    new: impl Fn(&str, &Limits) -> Result<T, NameError>,
+) -> Result<T, String> {
+    new(&string(raw, field)?, limits).map_err(|error| format!("`{field}` {error}"))
+}
+
+fn string(raw: Option<&RawValue>, field: &str) -> Result<String, String> {
+    let Some(raw) = raw else { return Err(format!("`{field}` is missing")) };
+    serde_json::from_str(raw.get())
+        .map_err(|_| format!("`{field}` must be a string, got {}", kind_of(raw.get())))
+}
+
+fn bad_frame(message: String, data: Option<&Data<'_>>) -> StreamError {
+    // A name that is too long to be one is too long to be echoed.
+    let echo = |raw: Option<&RawValue>| {
+        let text: Option<String> = raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        text.filter(|text| text.len() <= 512)
+    };
+    let names = data.map_or([None, None, None], |data| [data.stream_name, data.group_id, data.id].map(echo));
+    StreamError { code: code::BAD_FRAME, message, names }
+}
+
+/// What a connection's path joins at once: `/stream/{stream_name}/{group_id}`, with a slash at the end or an item
+/// id as third segment; percent-decoded. `None` for every other path: it waits for join frames.
+pub fn parse_path(path: &str, limits: &Limits) -> Option<Result<Target, StreamError>> {
+    let rest = path.strip_prefix("/stream/")?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let segments: Vec<&str> = rest.split('/').collect();
+    let (stream, group, item) = match *segments {
+        [stream, group] => (stream, group, None),
+        [stream, group, item] => (stream, group, Some(item)),
+        _ => return None,
+    };
+    Some(path_target(stream, group, item, limits).map_err(|message| bad_frame(message, None)))
+}
+
+fn path_target(stream: &str, group: &str, item: Option<&str>, limits: &Limits) -> Result<Target, String> {
+    fn segment<T>(
+        text: &str,
+        what: &str,
+        limits: &Limits,
+        new: impl Fn(&str, &Limits) -> Result<T, NameError>,
+    ) -> Result<T, String> {
+        let text = percent_decode_str(text)
+            .decode_utf8()
+            .map_err(|_| format!("the path's {what} is not UTF-8 once its percent escapes are decoded"))?;
+        new(&text, limits).map_err(|error| format!("the path's {what} {error}"))
+    }
+    let stream = segment(stream, "stream name", limits, StreamName::new)?;
+    let group = segment(group, "group id", limits, GroupName::new)?;
+    let item = item.map(|item| segment(item, "item id", limits, ItemId::new)).transpose()?;
+    Ok(Target { group: GroupPath { stream, group }, item })
+}
+
+/// A frame to subscribers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToSubscriber {
+    /// Something happened in a group.
+    Event(Arc<Event>),
+    /// The state of a group or an item.
+    Sync(SyncFrame),
+    /// The subscriber did something wrong.
+    Error(StreamError),
+}
+
+/// The state of a group or an item; what is sent after it starts at the next revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SyncFrame {
+    /// What it is the state of.
+    pub target: Target,
+    /// The state, with its revision and stamp.
+    pub state: Durable,
+    /// Which history the revision counts in.
+    pub epoch: Epoch,
+}
+
+impl ToSubscriber {
+    /// The frame's text. The same for every subscriber, so it is made once an event.
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(256);
+        match self {
+            ToSubscriber::Event(event) => {
+                push_start(&mut out, event.stamp, &event.group, event.item.as_ref());
+                match &event.kind {
+                    EventKind::Created(value) => push_change(&mut out, "create", value),
+                    EventKind::Updated(value) => push_change(&mut out, "update", value),
+                    EventKind::Deleted(value) => push_change(&mut out, "delete", value),
+                    EventKind::Replaced(value) => push_change(&mut out, "sync", value),
+                    EventKind::Sent { kind, data } => {
+                        out.push_str(r#"{"type":"event","event":{"type":"#);
+                        push_string(&mut out, kind);
+                        push_json_member(&mut out, "data", data);
+                        out.push_str("}}");
+                    }
+                }
+                push_key(&mut out, "revision");
+                out.push_str(&event.revision.0.to_string());
+            }
+            ToSubscriber::Sync(sync) => {
+                push_start(&mut out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
+                out.push_str(r#"{"type":"sync","data":"#);
+                match &sync.state.state {
+                    State::Item(value) => out.push_str(value.as_ref().map_or("null", Json::as_str)),
+                    // A null in the list would kill clients that read the ids of its items.
+                    State::Group(items) => {
+                        let items = items.iter().filter(|item| !item.value.is_null());
+                        push_array(&mut out, items, |out, item| out.push_str(item.value.as_str()));
+                    }
+                }
+                out.push('}');
+                push_key(&mut out, "revision");
+                out.push_str(&sync.state.revision.0.to_string());
+                push_text_member(&mut out, "epoch", &sync.epoch.to_string());
+            }
+            ToSubscriber::Error(error) => {
+                let [stream, group, item] = &error.names;
+                push_names(&mut out, 0, stream.as_deref().unwrap_or(""), group.as_deref().unwrap_or(""));
+                push_item(&mut out, item.as_deref());
+                push_key(&mut out, "event");
+                out.push_str(r#"{"type":"error","error":{"code":"#);
+                push_string(&mut out, error.code);
+                push_text_member(&mut out, "message", &error.message);
+                out.push_str("}}");
+            }
+        }
+        out.push('}');
+        out
+    }
+}
+
+fn push_start(out: &mut String, stamp: Stamp, group: &GroupPath, item: Option<&ItemId>) {
+    push_names(out, stamp.0, group.stream.as_str(), group.group.as_str());
+    push_item(out, item.map(ItemId::as_str));
+    push_key(out, "event");
+}
+
+fn push_names(out: &mut String, stamp: u64, stream: &str, group: &str) {
+    out.push_str(r#"{"type":"stream","timestamp":"#);
+    out.push_str(&stamp.to_string());
+    push_text_member(out, "streamName", stream);
+    push_text_member(out, "groupId", group);
+}
+
+fn push_item(out: &mut String, item: Option<&str>) {
+    match item {
+        Some(item) => push_text_member(out, "id", item),
+        None => {
+            push_key(out, "id");
+            out.push_str("null");
+        }
+    }
+}
+
+fn push_change(out: &mut String, kind: &str, value: &Json) {
+    out.push_str(r#"{"type":""#);
+    out.push_str(kind);
+    out.push('"');
+    push_json_member(out, "data", value);
+    out.push('}');
+}
