@@ -1,2 +1,156 @@
-//! The `headwater` binary.
-fn main() {}
+//! The `headwater` binary: the command line, the logs, the signals and the exit codes.
+
+use std::future::Future;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use headwater::config::{Config, ConfigError, StoreConfig};
+use headwater::platform::System;
+use headwater::store::Folder;
+use headwater::{Recovery, StartError, Started, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A durable real-time streams server.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ConfigFile,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server (the default).
+    Serve(ConfigFile),
+    /// Say whether a configuration file is right, and what is wrong if it is not.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file; without one, the defaults of the README apply.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The exit code for a configuration that is wrong; the command line's own errors have the same.
+const BAD_CONFIG: u8 = 2;
+/// The exit code for a server that can't start, or was made to exit at once.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    match Cli::parse() {
+        Cli { command: Some(Command::Check { config }), .. } => match read_config(Some(config)) {
+            Ok(_) => {
+                say("ok\n");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string(), BAD_CONFIG),
+        },
+        Cli { command: Some(Command::Serve(file)), .. } | Cli { command: None, serve: file } => {
+            match read_config(file.config) {
+                Ok(config) => run(config),
+                Err(error) => fail(&error.to_string(), BAD_CONFIG),
+            }
+        }
+    }
+}
+
+fn read_config(file: Option<PathBuf>) -> Result<Config, ConfigError> {
+    let env = |name: &str| std::env::var(name).ok();
+    file.map_or_else(|| Ok(Config::default()), |path| Config::from_file(&path, &env))
+}
+
+fn run(config: Config) -> ExitCode {
+    let filter = EnvFilter::try_from_env("HEADWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let served = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)
+        .and_then(|runtime| runtime.block_on(start(config)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), FAILED),
+    }
+}
+
+async fn start(config: Config) -> Result<(), StartError> {
+    let stop = stop_signal().map_err(StartError::Thread)?;
+    let (disk, store) = match &config.store {
+        StoreConfig::InMemory => (None, "in_memory".to_owned()),
+        StoreConfig::FileBased { path } => {
+            let disk =
+                Folder::lock(path).map_err(|error| StartError::Store { folder: path.clone(), error })?;
+            (Some(disk), format!("file_based {}", path.display()))
+        }
+    };
+    serve(System::new(), config, disk, |started| say(&report(started, &store)), stop).await
+}
+
+/// Resolves with the first SIGTERM or Ctrl-C; the second ends the process at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("stopping; a second signal stops at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(i32::from(FAILED));
+        });
+    })
+}
+
+/// What a person wants to know first. The last line says that both ports listen.
+fn report(started: &Started, store: &str) -> String {
+    let store = match &started.recovery {
+        None => format!("{store}: empty, and gone when the server stops"),
+        Some(Recovery { items, groups, torn, ms }) => {
+            let torn = match torn {
+                0 => String::new(),
+                torn => format!("; {torn} bytes of an unfinished write were cut off"),
+            };
+            format!("{store}: {items} items in {groups} groups, recovered in {ms} ms{torn}")
+        }
+    };
+    format!(
+        "headwater {}\n  workers  ws://{}\n  streams  ws://{}\n  store    {store}\nready\n",
+        env!("CARGO_PKG_VERSION"),
+        started.workers,
+        started.streams,
+    )
+}
+
+/// To standard output; a reader that has gone away is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("headwater: {message}");
+    ExitCode::from(code)
+}

@@ -15,16 +15,8 @@ enum Entry {
 /// The key that names the kind of an entry, its spelling there, and the kind. The two classes of the streams
 /// belong to two generations of the format, with different default ports.
 const ENTRIES: Kinds<Entry> = &[
-    (
-        "class",
-        "modules::stream::StreamModule",
-        Entry::Streams { default_port: 3112 },
-    ),
-    (
-        "class",
-        "modules::streams::StreamModule",
-        Entry::Streams { default_port: 31112 },
-    ),
+    ("class", "modules::stream::StreamModule", Entry::Streams { default_port: 3112 }),
+    ("class", "modules::streams::StreamModule", Entry::Streams { default_port: 31112 }),
     ("class", "headwater", Entry::Headwater),
     ("name", "iii-stream", Entry::Streams { default_port: 3112 }),
     ("name", "headwater", Entry::Headwater),
@@ -43,11 +35,7 @@ const ADAPTERS: Kinds<Adapter> = &[
     ("class", "modules::stream::adapters::KvStore", Adapter::Kv),
     ("class", "modules::stream::adapters::RedisAdapter", Adapter::Redis),
     ("class", "modules::streams::adapters::KvStore", Adapter::Kv),
-    (
-        "class",
-        "modules::streams::adapters::RedisAdapter",
-        Adapter::Redis,
-    ),
+    ("class", "modules::streams::adapters::RedisAdapter", Adapter::Redis),
     ("name", "kv", Adapter::Kv),
     ("name", "redis", Adapter::Redis),
 ];
@@ -63,15 +51,10 @@ pub(super) fn read(root: &Place) -> Result<Config, ConfigError> {
         let entry = place.section("an entry with `class` or `name`, and `config`")?;
         let (spelling, kind) = kind(&entry, ENTRIES, NO_OTHERS)?;
         entry.only(&["class", "name", "config"])?;
-        let seen = if kind == Entry::Headwater {
-            &mut headwater
-        } else {
-            &mut streams
-        };
+        let seen = if kind == Entry::Headwater { &mut headwater } else { &mut streams };
         if let Some(first) = seen.replace(place.path().to_owned()) {
-            return Err(spelling.error(format!(
-                "expected one entry of this kind, found a second; the first is {first}"
-            )));
+            return Err(spelling
+                .error(format!("expected one entry of this kind, found a second; the first is {first}")));
         }
         let section = entry.section("config", "a mapping of settings")?;
         match kind {
@@ -94,10 +77,7 @@ fn entries<'a>(root: &Place<'a>) -> Result<Vec<Place<'a>>, ConfigError> {
     let keys = ["modules", "workers"];
     let section = root.section("a list of entries, or `modules` or `workers` with one")?;
     section.only(&keys)?;
-    let lists = keys
-        .iter()
-        .filter_map(|key| section.get(key))
-        .map(|place| place.list(LIST));
+    let lists = keys.iter().filter_map(|key| section.get(key)).map(|place| place.list(LIST));
     Ok(lists.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
@@ -146,9 +126,7 @@ fn read_kv(section: &Section) -> Result<StoreConfig, ConfigError> {
 }
 
 fn file_based(path: Option<String>) -> StoreConfig {
-    path.map_or_else(StoreConfig::default, |path| StoreConfig::FileBased {
-        path: path.into(),
-    })
+    path.map_or_else(StoreConfig::default, |path| StoreConfig::FileBased { path: path.into() })
 }
 
 /// Spellings of one thing in several generations of the format: key, text, meaning.

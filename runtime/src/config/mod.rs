@@ -72,7 +72,7 @@ pub struct NetConfig {
     pub stream_connections: usize,
     /// What may wait to be sent to one subscriber, in bytes. Default 1 MiB.
     pub outbox_bytes: usize,
-    /// What may wait to be sent to one worker, in bytes. Default 128 MiB.
+    /// What may wait to be sent to one worker, in bytes. Default 256 MiB.
     pub worker_outbox_bytes: usize,
     /// How many inputs may wait for the core. Default 4,096.
     pub inbox: usize,
@@ -89,14 +89,8 @@ pub struct NetConfig {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            streams: Listen {
-                host: "0.0.0.0".into(),
-                port: 3112,
-            },
-            workers: Listen {
-                host: "127.0.0.1".into(),
-                port: 49134,
-            },
+            streams: Listen { host: "0.0.0.0".into(), port: 3112 },
+            workers: Listen { host: "127.0.0.1".into(), port: 49134 },
             store: StoreConfig::default(),
             core: CoreConfig::default(),
             net: NetConfig::default(),
@@ -106,9 +100,7 @@ impl Default for Config {
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
-        StoreConfig::FileBased {
-            path: "./data".into(),
-        }
+        StoreConfig::FileBased { path: "./data".into() }
     }
 }
 
@@ -120,7 +112,7 @@ impl Default for NetConfig {
             worker_connections: 10_000,
             stream_connections: 100_000,
             outbox_bytes: 1 << 20,
-            worker_outbox_bytes: 128 << 20,
+            worker_outbox_bytes: 256 << 20,
             inbox: 4_096,
             commit_backlog_bytes: 32 << 20,
             ping_interval_ms: 20_000,
@@ -175,20 +167,12 @@ pub struct ConfigError {
 impl ConfigError {
     /// Something about the file as a whole.
     fn file(file: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError {
-            file: file.into(),
-            place: None,
-            problem: problem.into(),
-        }
+        ConfigError { file: file.into(), place: None, problem: problem.into() }
     }
 
     /// Something at a place in the file: the path of a key, or a line.
     fn at(file: &str, place: impl Into<String>, problem: impl Into<String>) -> ConfigError {
-        ConfigError {
-            file: file.into(),
-            place: Some(place.into()),
-            problem: problem.into(),
-        }
+        ConfigError { file: file.into(), place: Some(place.into()), problem: problem.into() }
     }
 }
 

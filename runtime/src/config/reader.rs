@@ -27,11 +27,7 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// The whole file.
     pub(super) fn root(value: &'a Value, origin: &'a Origin<'a>) -> Place<'a> {
-        Place {
-            value,
-            path: String::new(),
-            origin,
-        }
+        Place { value, path: String::new(), origin }
     }
 
     /// Its path; empty for the whole file.
@@ -87,17 +83,12 @@ impl<'a> Place<'a> {
             Value::String(written) if written.contains("${") => {
                 let text = self.expand(written)?;
                 let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-                let number = text
-                    .parse()
-                    .ok()
-                    .filter(|number| digits && range.contains(number));
+                let number = text.parse().ok().filter(|number| digits && range.contains(number));
                 return number.ok_or_else(|| self.unexpected(&what, &text));
             }
             _ => None,
         };
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| self.expected(&what))
+        number.filter(|number| range.contains(number)).ok_or_else(|| self.expected(&what))
     }
 
     /// The entries of a list.
@@ -116,10 +107,7 @@ impl<'a> Place<'a> {
             Value::Null => None,
             _ => return Err(self.expected(what)),
         };
-        Ok(Section {
-            place: self.clone(),
-            fields,
-        })
+        Ok(Section { place: self.clone(), fields })
     }
 
     fn expand(&self, text: &str) -> Result<String, ConfigError> {
@@ -127,11 +115,7 @@ impl<'a> Place<'a> {
     }
 
     fn child(&self, path: String, value: &'a Value) -> Place<'a> {
-        Place {
-            value,
-            path,
-            origin: self.origin,
-        }
+        Place { value, path, origin: self.origin }
     }
 }
 
@@ -169,10 +153,7 @@ impl<'a> Section<'a> {
         match self.get(key) {
             Some(place) => place.section(what),
             None => {
-                let place = Place {
-                    path: self.path_of(key),
-                    ..self.place.clone()
-                };
+                let place = Place { path: self.path_of(key), ..self.place.clone() };
                 Ok(Section { place, fields: None })
             }
         }

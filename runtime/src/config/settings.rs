@@ -57,10 +57,11 @@ pub(super) fn read_listen(
 
 fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
     let (core, net) = (&mut config.core.limits, &mut config.net);
-    let limits: [Limit; 15] = [
+    let limits: [Limit; 16] = [
         ("name_bytes", &mut core.name_bytes, Unit::Bytes),
         ("value_bytes", &mut core.value_bytes, Unit::Bytes),
         ("group_bytes", &mut core.group_bytes, Unit::Bytes),
+        ("update_ops", &mut core.update_ops, Unit::Count),
         ("json_depth", &mut core.json_depth, Unit::Levels),
         ("subscriptions", &mut core.subscriptions, Unit::Count),
         ("registrations", &mut core.registrations, Unit::Count),
@@ -103,9 +104,9 @@ fn read_timeouts(section: &Section, config: &mut Config) -> Result<(), ConfigErr
     let (ping, idle) = (net.ping_interval_ms, net.idle_timeout_ms);
     if ping >= idle {
         // A quiet client would be cut off before its first pong.
-        return Err(section.place().error(format!(
-            "expected `ping_interval_ms` below `idle_timeout_ms`, found {ping} and {idle}"
-        )));
+        return Err(section
+            .place()
+            .error(format!("expected `ping_interval_ms` below `idle_timeout_ms`, found {ping} and {idle}")));
     }
     Ok(())
 }

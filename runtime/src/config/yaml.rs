@@ -29,17 +29,10 @@ fn describe(file: &str, error: &Error) -> ConfigError {
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("expected each key once, found {key:?} twice")
         }
-        other => format!(
-            "expected valid YAML: {}",
-            UserMessageFormatter.format_message(other)
-        ),
+        other => format!("expected valid YAML: {}", UserMessageFormatter.format_message(other)),
     };
     match error.location() {
-        Some(at) => ConfigError::at(
-            file,
-            format!("line {}, column {}", at.line(), at.column()),
-            problem,
-        ),
+        Some(at) => ConfigError::at(file, format!("line {}, column {}", at.line(), at.column()), problem),
         None => ConfigError::file(file, problem),
     }
 }

@@ -9,19 +9,15 @@ use super::{errors, parse_with};
 
 /// Files with one line in the settings of the streams.
 fn stream_errors(lines: &[&str]) -> String {
-    let files: Vec<_> = lines
-        .iter()
-        .map(|line| format!("- name: iii-stream\n  config:\n    {line}"))
-        .collect();
+    let files: Vec<_> =
+        lines.iter().map(|line| format!("- name: iii-stream\n  config:\n    {line}")).collect();
     errors(&files.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Files with one line in Headwater's own settings.
 fn own_errors(lines: &[&str]) -> String {
-    let files: Vec<_> = lines
-        .iter()
-        .map(|line| format!("modules:\n- class: headwater\n  config:\n    {line}"))
-        .collect();
+    let files: Vec<_> =
+        lines.iter().map(|line| format!("modules:\n- class: headwater\n  config:\n    {line}")).collect();
     errors(&files.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -204,10 +200,8 @@ fn a_variable_that_can_not_be_filled_in_is_refused_by_its_name() {
     headwater.yaml: [0].config.host: expected a `}` after `${`, found the end of the text
     headwater.yaml: [0].config.host: expected the name of an environment variable after `${` (letters, digits, `_`), found "MY HOST"
     "#);
-    let error = parse_with(
-        "- name: iii-stream\n  config:\n    port: ${STREAM_PORT:3112}",
-        &[("STREAM_PORT", " 80")],
-    );
+    let error =
+        parse_with("- name: iii-stream\n  config:\n    port: ${STREAM_PORT:3112}", &[("STREAM_PORT", " 80")]);
     assert_snapshot!(error.unwrap_err(), @r#"headwater.yaml: [0].config.port: expected a port from 0 to 65535, found the text " 80" (from "${STREAM_PORT:3112}")"#);
 }
 
@@ -215,10 +209,7 @@ fn a_variable_that_can_not_be_filled_in_is_refused_by_its_name() {
 fn redis_is_refused_in_every_spelling() {
     let redis = |adapter: &str| stream_errors(&[&format!("adapter: {{{adapter}}}")]);
     assert_snapshot!(redis("name: redis, config: {redis_url: '${REDIS_URL:redis://localhost:6379}'}"), @r"headwater.yaml: [0].config.adapter.name: this version of headwater has no Redis store; use the embedded one: `name: kv`, or `class: modules::stream::adapters::KvStore`");
-    for class in [
-        "modules::stream::adapters::RedisAdapter",
-        "modules::streams::adapters::RedisAdapter",
-    ] {
+    for class in ["modules::stream::adapters::RedisAdapter", "modules::streams::adapters::RedisAdapter"] {
         assert!(redis(&format!("class: '{class}'")).contains("has no Redis store"));
     }
 }

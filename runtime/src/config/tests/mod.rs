@@ -8,11 +8,7 @@ use super::{Config, ConfigError};
 
 /// Reads a file with these environment variables.
 fn parse_with(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    let lookup = |name: &str| {
-        env.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| (*value).into())
-    };
+    let lookup = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
     Config::parse("headwater.yaml", text, &lookup)
 }
 

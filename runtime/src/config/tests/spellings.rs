@@ -6,13 +6,7 @@ use super::super::{Config, Listen, NetConfig, StoreConfig};
 use super::{parse, parse_with};
 
 fn streams(host: &str, port: u16) -> Config {
-    Config {
-        streams: Listen {
-            host: host.into(),
-            port,
-        },
-        ..Config::default()
-    }
+    Config { streams: Listen { host: host.into(), port }, ..Config::default() }
 }
 
 fn file_based(path: &str) -> StoreConfig {
@@ -39,29 +33,14 @@ fn what_is_left_out_has_its_default() {
     ] {
         assert_eq!(parse(text).unwrap(), Config::default(), "{text:?}");
     }
-    assert_eq!(
-        Config::default().streams,
-        Listen {
-            host: "0.0.0.0".into(),
-            port: 3112
-        }
-    );
-    assert_eq!(
-        Config::default().workers,
-        Listen {
-            host: "127.0.0.1".into(),
-            port: 49134
-        }
-    );
+    assert_eq!(Config::default().streams, Listen { host: "0.0.0.0".into(), port: 3112 });
+    assert_eq!(Config::default().workers, Listen { host: "127.0.0.1".into(), port: 49134 });
     assert_eq!(Config::default().store, file_based("./data"));
 }
 
 #[test]
 fn every_shape_of_file_says_the_same() {
-    let expected = Config {
-        store: file_based("./data/stream_store"),
-        ..streams("::1", 4000)
-    };
+    let expected = Config { store: file_based("./data/stream_store"), ..streams("::1", 4000) };
     for text in [
         r"
 - class: modules::stream::StreamModule
@@ -111,46 +90,22 @@ workers:
 
 #[test]
 fn the_older_class_has_the_older_default_port() {
-    assert_eq!(
-        parse("- class: modules::stream::StreamModule").unwrap(),
-        streams("0.0.0.0", 3112)
-    );
-    assert_eq!(
-        parse("- class: modules::streams::StreamModule").unwrap(),
-        streams("0.0.0.0", 31112)
-    );
+    assert_eq!(parse("- class: modules::stream::StreamModule").unwrap(), streams("0.0.0.0", 3112));
+    assert_eq!(parse("- class: modules::streams::StreamModule").unwrap(), streams("0.0.0.0", 31112));
     assert_eq!(parse("- name: iii-stream").unwrap(), streams("0.0.0.0", 3112));
     let text = "- class: modules::streams::StreamModule\n  config:\n    port: ${STREAMS_PORT:31112}";
-    assert_eq!(
-        parse_with(text, &[("STREAMS_PORT", "0")]).unwrap(),
-        streams("0.0.0.0", 0)
-    );
+    assert_eq!(parse_with(text, &[("STREAMS_PORT", "0")]).unwrap(), streams("0.0.0.0", 0));
 }
 
 #[test]
 fn every_kind_of_store_has_its_spelling() {
     for (adapter, store) in [
         ("{name: kv}", file_based("./data")),
-        (
-            "{class: 'modules::stream::adapters::KvStore', config: {}}",
-            file_based("./data"),
-        ),
-        (
-            "{name: kv, config: {store_method: file_based}}",
-            file_based("./data"),
-        ),
-        (
-            "{name: kv, config: {file_path: /var/lib/headwater}}",
-            file_based("/var/lib/headwater"),
-        ),
-        (
-            "{name: kv, config: {store_method: in_memory}}",
-            StoreConfig::InMemory,
-        ),
-        (
-            "{name: kv, config: {store_method: in_memory, file_path: ./data}}",
-            StoreConfig::InMemory,
-        ),
+        ("{class: 'modules::stream::adapters::KvStore', config: {}}", file_based("./data")),
+        ("{name: kv, config: {store_method: file_based}}", file_based("./data")),
+        ("{name: kv, config: {file_path: /var/lib/headwater}}", file_based("/var/lib/headwater")),
+        ("{name: kv, config: {store_method: in_memory}}", StoreConfig::InMemory),
+        ("{name: kv, config: {store_method: in_memory, file_path: ./data}}", StoreConfig::InMemory),
     ] {
         let text = format!("- name: iii-stream\n  config:\n    adapter: {adapter}");
         assert_eq!(parse(&text).unwrap().store, store, "{adapter}");
@@ -160,19 +115,8 @@ fn every_kind_of_store_has_its_spelling() {
 #[test]
 fn headwaters_own_settings_stand_in_every_shape_of_file() {
     const ENTRY: &str = "{CLASS: headwater, config: {worker_host: 0.0.0.0, worker_port: 5000}}";
-    let expected = Config {
-        workers: Listen {
-            host: "0.0.0.0".into(),
-            port: 5000,
-        },
-        ..Config::default()
-    };
-    for shape in [
-        "- ENTRY",
-        "- ENTRY\n- name: iii-stream",
-        "modules: [ENTRY]",
-        "workers: [ENTRY]",
-    ] {
+    let expected = Config { workers: Listen { host: "0.0.0.0".into(), port: 5000 }, ..Config::default() };
+    for shape in ["- ENTRY", "- ENTRY\n- name: iii-stream", "modules: [ENTRY]", "workers: [ENTRY]"] {
         for key in ["class", "name"] {
             let text = shape.replace("ENTRY", ENTRY).replace("CLASS", key);
             assert_eq!(parse(&text).unwrap(), expected, "{text}");
@@ -230,21 +174,8 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
         idle_timeout_ms: 18,
         handshake_timeout_ms: 19,
     };
-    let core = CoreConfig {
-        limits,
-        timeouts: Timeouts {
-            call_ms: 16,
-            stop_ms: 0,
-        },
-    };
-    assert_eq!(
-        parse(text).unwrap(),
-        Config {
-            core,
-            net,
-            ..Config::default()
-        }
-    );
+    let core = CoreConfig { limits, timeouts: Timeouts { call_ms: 16, stop_ms: 0 } };
+    assert_eq!(parse(text).unwrap(), Config { core, net, ..Config::default() });
 }
 
 #[test]

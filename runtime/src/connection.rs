@@ -1,0 +1,137 @@
+//! What the two ports do with a connection.
+
+use std::sync::Arc;
+
+use headwater_core::Input;
+use headwater_core::config::Limits;
+use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::wire::{stream, worker};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::config::Config;
+use crate::inbox::{Gone, Inbox, Message};
+use crate::mailbox::{Mailbox, SessionQueue, WorkerQueue};
+use crate::socket::{self, Receive, Timing};
+
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox,
+    pub(crate) config: Arc<Config>,
+    pub(crate) timing: Timing,
+}
+
+/// Workers send large frames and many of them; subscribers send small ones, and are many.
+const WORKER_READ_BUFFER: usize = 64 << 10;
+const SESSION_READ_BUFFER: usize = 4 << 10;
+
+/// Serves a connection of the worker port.
+pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, shared: Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Shared { inbox, config, timing } = shared;
+    let frames = socket::websocket_config(config.net.worker_frame_bytes, WORKER_READ_BUFFER);
+    let Some((socket, path)) = socket::accept(stream, frames, &timing).await else { return };
+    let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
+    if path.trim_end_matches('/') == TELEMETRY_PATH {
+        return socket::run(socket, &mailbox, &timing, &mut Discard).await;
+    }
+    let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
+    if inbox.send(connected).await.is_err() {
+        return;
+    }
+    let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
+    socket::run(socket, &mailbox, &timing, &mut receive).await;
+    // The engine may be gone before its connections.
+    let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
+}
+
+/// Where SDKs send their telemetry: taken and dropped, because a refusal makes them try for ever.
+const TELEMETRY_PATH: &str = "/otel";
+
+struct Discard;
+
+impl Receive for Discard {
+    async fn frame(&mut self, _text: Utf8Bytes) -> Result<(), Gone> {
+        Ok(())
+    }
+}
+
+struct FromWorker<'a> {
+    key: WorkerKey,
+    inbox: &'a Inbox,
+    limits: &'a Limits,
+}
+
+impl Receive for FromWorker<'_> {
+    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone> {
+        let frame = worker::parse(&text, self.limits);
+        if frame == Ok(worker::FromWorker::Ignored) {
+            return Ok(());
+        }
+        self.inbox.frame(text.len(), Input::WorkerFrame { worker: self.key, frame }).await
+    }
+}
+
+/// Serves a connection of the stream port.
+pub(crate) async fn serve_session<S>(stream: S, key: SessionKey, shared: Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Shared { inbox, config, timing } = shared;
+    let limits = &config.core.limits;
+    let frames = socket::websocket_config(config.net.stream_frame_bytes, SESSION_READ_BUFFER);
+    let Some((socket, path)) = socket::accept(stream, frames, &timing).await else { return };
+    let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
+    let join = stream::parse_path(&path, limits);
+    let connected = Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), join };
+    if inbox.send(connected).await.is_err() {
+        return;
+    }
+    let mut receive = FromSubscriber { key, inbox: &inbox, limits };
+    let reports = async {
+        // Ends with the engine only; then the connection goes on until it is told to close.
+        let Err(Gone) = report_overflows(key, &inbox, &mailbox).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = socket::run(socket, &mailbox, &timing, &mut receive) => {}
+        () = reports => {}
+    }
+    let _ = inbox.input(Input::SessionDisconnected { session: key }).await;
+}
+
+struct FromSubscriber<'a> {
+    key: SessionKey,
+    inbox: &'a Inbox,
+    limits: &'a Limits,
+}
+
+impl Receive for FromSubscriber<'_> {
+    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone> {
+        let frame = stream::parse(&text, self.limits);
+        self.inbox.frame(text.len(), Input::SessionFrame { session: self.key, frame }).await
+    }
+}
+
+/// Tells the core when the session's outbox has overflowed, and when it is empty after that.
+async fn report_overflows(
+    session: SessionKey,
+    inbox: &Inbox,
+    mailbox: &Mailbox<SessionQueue>,
+) -> Result<std::convert::Infallible, Gone> {
+    loop {
+        mailbox.overflowed().await;
+        tracing::debug!(
+            session = session.0,
+            "a subscriber is too slow: it gets fresh state once it has caught up"
+        );
+        inbox.input(Input::SessionOverflowed { session }).await?;
+        mailbox.drained().await;
+        inbox.input(Input::SessionDrained { session }).await?;
+        mailbox.resumed().await;
+    }
+}

@@ -1,0 +1,218 @@
+//! The engine: the one task that owns the core, hands in what happened and carries out the effects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_core::key::WorkerKey;
+use headwater_core::log::Batch;
+use headwater_core::time::Mono;
+use headwater_core::wire::worker::ToWorker;
+use headwater_core::{Core, Effect, Input, Notice};
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::delivery::Delivery;
+use crate::inbox::Message;
+use crate::mailbox::WorkerMailbox;
+use crate::platform::Platform;
+
+/// The ends of the engine's channels.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    /// From connections. Not read while too much waits for the disk.
+    pub(crate) inbox: mpsc::Receiver<Message>,
+    /// From the log writer. Always read.
+    pub(crate) written: mpsc::Receiver<Input>,
+    /// To the log writer, which never waits for the engine.
+    pub(crate) log: mpsc::Sender<Batch>,
+    /// To delivery, which never waits for the engine.
+    pub(crate) delivery: mpsc::Sender<Delivery>,
+    /// Told when a stop has nothing left to wait for.
+    pub(crate) stopped: oneshot::Sender<()>,
+}
+
+/// Owns the core.
+#[derive(Debug)]
+pub(crate) struct Engine<P> {
+    platform: P,
+    core: Core,
+    inbox: mpsc::Receiver<Message>,
+    written: mpsc::Receiver<Input>,
+    log: mpsc::Sender<Batch>,
+    delivery: mpsc::Sender<Delivery>,
+    stopped: Option<oneshot::Sender<()>>,
+    workers: BTreeMap<WorkerKey, Arc<WorkerMailbox>>,
+    backlog_limit: usize,
+    /// The effects of one input; empty between inputs, kept for its memory.
+    effects: Vec<Effect>,
+}
+
+/// How many messages are taken from the inbox at once.
+const BATCH: usize = 256;
+
+impl<P: Platform> Engine<P> {
+    /// `backlog_limit`: how many bytes may wait for the disk before the inbox is left alone.
+    pub(crate) fn new(platform: P, core: Core, channels: Channels, backlog_limit: usize) -> Engine<P> {
+        let Channels { inbox, written, log, delivery, stopped } = channels;
+        Engine {
+            platform,
+            core,
+            inbox,
+            written,
+            log,
+            delivery,
+            stopped: Some(stopped),
+            workers: BTreeMap::new(),
+            backlog_limit,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Runs until every connection and the server have let go of the inbox.
+    pub(crate) async fn run(mut self) {
+        let mut messages = Vec::with_capacity(BATCH);
+        loop {
+            let takes_more = self.core.backlog_bytes() < self.backlog_limit;
+            let deadline = self.core.next_deadline();
+            let wait = deadline.map(|deadline| self.until(deadline));
+            tokio::select! {
+                biased;
+                Some(input) = self.written.recv() => self.step(input).await,
+                count = self.inbox.recv_many(&mut messages, BATCH), if takes_more => {
+                    if count == 0 {
+                        return;
+                    }
+                    for message in messages.drain(..) {
+                        self.take(message).await;
+                    }
+                }
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.step(Input::Tick).await,
+                // Too much waits for the disk, and whoever writes to it is gone.
+                else => return,
+            }
+        }
+    }
+
+    /// How long it is until `deadline`; a timer that wakes up too early is set again.
+    fn until(&self, deadline: Mono) -> Duration {
+        Duration::from_millis(deadline.0.saturating_sub(self.platform.now().mono.0))
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::WorkerConnected { worker, mailbox } => {
+                self.workers.insert(worker, mailbox);
+                self.step(Input::WorkerConnected { worker }).await;
+            }
+            Message::SessionConnected { session, mailbox, join } => {
+                self.deliver(Delivery::Connected { session, mailbox }).await;
+                self.step(Input::SessionConnected { session, join }).await;
+            }
+            Message::Input { input, share } => {
+                let gone = match input {
+                    Input::WorkerDisconnected { worker } => {
+                        self.workers.remove(&worker);
+                        None
+                    }
+                    Input::SessionDisconnected { session } => Some(session),
+                    _ => None,
+                };
+                self.step(input).await;
+                if let Some(session) = gone {
+                    self.deliver(Delivery::Disconnected { session }).await;
+                }
+                drop(share);
+            }
+        }
+    }
+
+    async fn step(&mut self, input: Input) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.core.handle(self.platform.now(), input, &mut effects);
+        for effect in effects.drain(..) {
+            self.execute(effect).await;
+        }
+        self.effects = effects;
+    }
+
+    async fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(batch) => {
+                if self.log.send(batch).await.is_err() {
+                    tracing::error!("the log writer is gone");
+                }
+            }
+            Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome } => {
+                self.send(worker, ToWorker::Result { invocation_id, function_id, outcome });
+            }
+            Effect::Reply { worker, invocation_id: None, function_id, outcome } => {
+                if let Err(error) = outcome {
+                    tracing::warn!(worker = worker.0, function_id, %error, "a call that wants no answer failed");
+                }
+            }
+            Effect::ToWorker { worker, frame } => self.send(worker, frame),
+            Effect::CloseWorker { worker } => {
+                if let Some(mailbox) = self.workers.remove(&worker) {
+                    mailbox.close(CloseCode::Policy, "replaced by a newer connection of the same worker");
+                }
+            }
+            Effect::Attach { session, channel } => self.deliver(Delivery::Attach { session, channel }).await,
+            Effect::Detach { session, channel } => self.deliver(Delivery::Detach { session, channel }).await,
+            Effect::Resume { session } => self.deliver(Delivery::Resume { session }).await,
+            Effect::Sync { session, subscription, frame } => {
+                self.deliver(Delivery::Sync { session, subscription, frame }).await;
+            }
+            Effect::Refuse { session, error } => self.deliver(Delivery::Refuse { session, error }).await,
+            Effect::Broadcast { channel, frame } => {
+                self.deliver(Delivery::Broadcast { channel, frame }).await
+            }
+            Effect::Note(notice) => note(notice),
+            Effect::Stopped => self.close_all().await,
+        }
+    }
+
+    fn send(&self, worker: WorkerKey, frame: ToWorker) {
+        if let Some(mailbox) = self.workers.get(&worker) {
+            mailbox.push(frame);
+        }
+    }
+
+    async fn deliver(&self, delivery: Delivery) {
+        if self.delivery.send(delivery).await.is_err() {
+            tracing::error!("delivery is gone");
+        }
+    }
+
+    async fn close_all(&mut self) {
+        let (code, reason) = (CloseCode::Away, "the server is stopping");
+        for mailbox in self.workers.values() {
+            mailbox.close(code, reason);
+        }
+        self.deliver(Delivery::CloseAll { code, reason }).await;
+        if let Some(stopped) = self.stopped.take() {
+            // Nobody may be waiting any more.
+            let _ = stopped.send(());
+        }
+    }
+}
+
+fn note(notice: Notice) {
+    match notice {
+        Notice::TriggerKept { worker, trigger } => tracing::warn!(
+            worker = worker.0,
+            trigger = %trigger.id,
+            trigger_type = trigger.trigger_type,
+            function_id = %trigger.function_id,
+            "a trigger was registered, but this version calls no triggers and gates no joins"
+        ),
+        Notice::TooManyFunctions { worker, function } => tracing::warn!(
+            worker = worker.0,
+            function_id = %function,
+            "a worker registers too many functions: this one can't be called"
+        ),
+        Notice::BadWorkerFrame { worker, error } => {
+            tracing::warn!(worker = worker.0, %error, "a worker sent a frame that can't be used");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The way to the core: one bounded queue for everything that connections have to tell.
+
+use std::sync::Arc;
+
+use headwater_core::Input;
+use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::name::Target;
+use headwater_core::wire::stream::StreamError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::mailbox::{SessionMailbox, WorkerMailbox};
+
+/// What connections tell the engine.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A worker connected, and takes frames here.
+    WorkerConnected { worker: WorkerKey, mailbox: Arc<WorkerMailbox> },
+    /// A subscriber connected, and takes frames here.
+    SessionConnected {
+        session: SessionKey,
+        mailbox: Arc<SessionMailbox>,
+        join: Option<Result<Target, StreamError>>,
+    },
+    /// Anything else. A frame holds its share of the inbox's bytes until it was handled.
+    Input { input: Input, share: Option<OwnedSemaphorePermit> },
+}
+
+/// The sending end of the queue. Full means that the sender waits, and with it its socket: the peer is slowed down.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox {
+    messages: mpsc::Sender<Message>,
+    bytes: Arc<Semaphore>,
+    capacity: u32,
+}
+
+/// The engine is gone: the server is stopping.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Inbox {
+    /// A queue of at most `messages` messages and `bytes` bytes of frames.
+    pub(crate) fn new(messages: usize, bytes: usize) -> (Inbox, mpsc::Receiver<Message>) {
+        let (sender, receiver) = mpsc::channel(messages);
+        let capacity = u32::try_from(bytes).unwrap_or(u32::MAX);
+        (Inbox { messages: sender, bytes: Arc::new(Semaphore::new(capacity as usize)), capacity }, receiver)
+    }
+
+    /// Hands in a frame that was `bytes` long. One that is larger than the whole queue takes all of it.
+    pub(crate) async fn frame(&self, bytes: usize, input: Input) -> Result<(), Gone> {
+        let share = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.capacity);
+        let share = Arc::clone(&self.bytes).acquire_many_owned(share).await.map_err(|_| Gone)?;
+        self.send(Message::Input { input, share: Some(share) }).await
+    }
+
+    /// Hands in something small.
+    pub(crate) async fn input(&self, input: Input) -> Result<(), Gone> {
+        self.send(Message::Input { input, share: None }).await
+    }
+
+    pub(crate) async fn send(&self, message: Message) -> Result<(), Gone> {
+        self.messages.send(message).await.map_err(|_| Gone)
+    }
+}

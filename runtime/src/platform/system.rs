@@ -1,0 +1,81 @@
+//! The real machine.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use headwater_core::time::{Mono, Now, WallMs};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Listener, Platform};
+use crate::store::Folder;
+
+/// Tokio's sockets and tasks, the system's clocks and randomness, a folder on disk.
+#[derive(Clone, Debug)]
+pub struct System {
+    started: Instant,
+}
+
+impl System {
+    /// Starts the monotonic clock.
+    pub fn new() -> System {
+        System { started: Instant::now() }
+    }
+}
+
+impl Default for System {
+    fn default() -> System {
+        System::new()
+    }
+}
+
+impl Platform for System {
+    type Listener = TcpListener;
+    type Disk = Folder;
+
+    fn now(&self) -> Now {
+        // A clock before 1970 reads as 1970: timestamps then count up from there.
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: Mono(millis(self.started.elapsed())), wall: WallMs(millis(wall)) }
+    }
+
+    fn entropy(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).expect("the system gives random bytes");
+        bytes
+    }
+
+    async fn bind(&self, host: &str, port: u16) -> io::Result<TcpListener> {
+        TcpListener::bind((host, port)).await
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn spawn_thread(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(task))?;
+        Ok(())
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // Frames are small and answered at once: waiting to fill a packet only adds latency.
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,248 @@
+//! The server: everything put together, from the open store to the last goodbye.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::{Core, Input};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::config::{Config, Listen, StoreConfig};
+use crate::connection::{Shared, serve_session, serve_worker};
+use crate::delivery::Shard;
+use crate::engine::{Channels, Engine};
+use crate::inbox::Inbox;
+use crate::platform::{Listener, Platform};
+use crate::socket::Timing;
+use crate::store::{self, OpenError};
+
+/// Why the server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store can't be opened.
+    #[error("the store in {folder} can't be opened: {error}", folder = folder.display())]
+    Store {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
+    /// A port can't be listened on.
+    #[error("can't listen on {host}:{port} for {who}: {error}; is another server using the port?")]
+    Listen {
+        /// Workers or subscribers.
+        who: &'static str,
+        /// The host in the configuration.
+        host: String,
+        /// The port in the configuration.
+        port: u16,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No thread can be started.
+    #[error("can't start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// What listens, and what was found in the store.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where workers connect.
+    pub workers: SocketAddr,
+    /// Where subscribers connect.
+    pub streams: SocketAddr,
+    /// What was recovered; `None` for a store in memory.
+    pub recovery: Option<Recovery>,
+}
+
+/// What was found in the store.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Items in it.
+    pub items: usize,
+    /// Groups that hold them.
+    pub groups: usize,
+    /// Bytes cut off at the end of the log: writes that a crash interrupted and nobody was told of.
+    pub torn: u64,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// Bytes of frames that may wait for the core.
+const INBOX_BYTES: usize = 64 << 20;
+/// Deliveries that may wait for the shard.
+const DELIVERY_QUEUE: usize = 8_192;
+/// How long connections may take to send what is queued and say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How long to wait before accepting again when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `stop` resolves, then stops in good order: takes no more connections and calls, answers what is under
+/// way, sends what is queued, closes every socket. `disk` is `None` for a store in memory. `on_start` is called once
+/// both ports listen.
+pub async fn serve<P: Platform>(
+    platform: P,
+    config: Config,
+    disk: Option<P::Disk>,
+    on_start: impl FnOnce(&Started),
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    // Ports first: recovery can take a while, and is in vain when a port is taken.
+    let workers = bind(&platform, "workers", &config.workers).await?;
+    let streams = bind(&platform, "subscribers", &config.streams).await?;
+    let address = |listener: &P::Listener, who, listen: &Listen| {
+        listener.local_addr().map_err(|error| listen_error(who, listen, error))
+    };
+    let (log, batches) = mpsc::channel(1);
+    let (done, written) = mpsc::channel(1);
+    let (core, recovery) = open_core(&platform, &config, disk.as_ref(), batches, done)?;
+    let started = Started {
+        workers: address(&workers, "workers", &config.workers)?,
+        streams: address(&streams, "subscribers", &config.streams)?,
+        recovery,
+    };
+
+    let (inbox, messages) = Inbox::new(config.net.inbox, INBOX_BYTES.max(config.net.worker_frame_bytes));
+    let (delivery, deliveries) = mpsc::channel(DELIVERY_QUEUE);
+    let (stopped, all_answered) = oneshot::channel();
+    platform.spawn(Shard::default().run(deliveries));
+    let channels = Channels { inbox: messages, written, log, delivery, stopped };
+    let engine = Engine::new(platform.clone(), core, channels, config.net.commit_backlog_bytes);
+    platform.spawn_thread("core", engine.run()).map_err(StartError::Thread)?;
+
+    let stop_deadline = Duration::from_millis(config.core.timeouts.stop_ms) + GOODBYE;
+    let (stopping, stopping_seen) = watch::channel(false);
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let port = Port {
+        platform: platform.clone(),
+        shared: Shared { inbox: inbox.clone(), timing: Timing::new(&config.net), config: Arc::new(config) },
+        stopping: stopping_seen,
+        open,
+        keys: Arc::default(),
+    };
+    let (most_workers, most_sessions) = {
+        let net = &port.shared.config.net;
+        (net.worker_connections, net.stream_connections)
+    };
+    platform.spawn(port.clone().accept(workers, most_workers, "workers", |stream, key, shared| {
+        serve_worker(stream, WorkerKey(key), shared)
+    }));
+    platform.spawn(port.accept(streams, most_sessions, "subscribers", |stream, key, shared| {
+        serve_session(stream, SessionKey(key), shared)
+    }));
+    on_start(&started);
+
+    stop.await;
+    // Nobody is left to tell if the accept loops are gone already.
+    let _ = stopping.send(true);
+    if inbox.input(Input::Stop).await.is_ok() && timeout(stop_deadline, all_answered).await.is_err() {
+        tracing::warn!("some calls were not answered in time");
+    }
+    if timeout(GOODBYE, all_closed.recv()).await.is_err() {
+        tracing::warn!("some connections did not close in time");
+    }
+    Ok(())
+}
+
+async fn bind<P: Platform>(
+    platform: &P,
+    who: &'static str,
+    listen: &Listen,
+) -> Result<P::Listener, StartError> {
+    platform.bind(&listen.host, listen.port).await.map_err(|error| listen_error(who, listen, error))
+}
+
+fn listen_error(who: &'static str, listen: &Listen, error: io::Error) -> StartError {
+    StartError::Listen { who, host: listen.host.clone(), port: listen.port, error }
+}
+
+/// A core with what the store holds, and the writer of its log.
+fn open_core<P: Platform>(
+    platform: &P,
+    config: &Config,
+    disk: Option<&P::Disk>,
+    batches: mpsc::Receiver<headwater_core::log::Batch>,
+    done: mpsc::Sender<Input>,
+) -> Result<(Core, Option<Recovery>), StartError> {
+    let seed = platform.entropy();
+    let before = platform.now();
+    let Some(disk) = disk else {
+        return Ok((Core::new(config.core.clone(), seed, before), None));
+    };
+    let random = platform.entropy();
+    let epoch = u128::from_le_bytes(random[..16].try_into().expect("32 bytes hold 16"));
+    let store::Opened { file, recovered } = store::open(disk, epoch).map_err(|error| {
+        let folder = match &config.store {
+            StoreConfig::FileBased { path } => path.clone(),
+            StoreConfig::InMemory => PathBuf::new(),
+        };
+        StartError::Store { folder, error }
+    })?;
+    let recovery = Recovery {
+        items: recovered.items(),
+        groups: recovered.groups(),
+        torn: recovered.torn,
+        ms: platform.now().mono.0 - before.mono.0,
+    };
+    platform.spawn_thread("log", store::write_log(file, batches, done)).map_err(StartError::Thread)?;
+    let core = Core::recovered(config.core.clone(), seed, platform.now(), recovered);
+    Ok((core, Some(recovery)))
+}
+
+/// What the accept loops share.
+#[derive(Clone)]
+struct Port<P> {
+    platform: P,
+    shared: Shared,
+    stopping: watch::Receiver<bool>,
+    /// Held by every open connection: the channel closes with the last of them.
+    open: mpsc::Sender<()>,
+    keys: Arc<AtomicU64>,
+}
+
+impl<P: Platform> Port<P> {
+    /// Accepts connections until the server stops.
+    async fn accept<L, F>(
+        mut self,
+        mut listener: L,
+        most: usize,
+        who: &'static str,
+        serve: impl Fn(L::Stream, u64, Shared) -> F + Send + 'static,
+    ) where
+        L: Listener,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let places = Arc::new(Semaphore::new(most));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.stopping.changed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, who, "a connection can't be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!(most, who, "a connection is refused: there are as many as there may be");
+                continue;
+            };
+            let connection = serve(stream, self.keys.fetch_add(1, Ordering::Relaxed), self.shared.clone());
+            let open = self.open.clone();
+            self.platform.spawn(async move {
+                connection.await;
+                drop((place, open));
+            });
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One WebSocket connection's life: the handshake, frames in and out, signs of life, the end.
+
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+use crate::config::NetConfig;
+use crate::inbox::Gone;
+use crate::mailbox::{Mailbox, Next, Queue};
+
+/// How long connections may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    handshake: Duration,
+    ping: Duration,
+    idle: Duration,
+}
+
+impl Timing {
+    pub(crate) fn new(config: &NetConfig) -> Timing {
+        Timing {
+            handshake: Duration::from_millis(config.handshake_timeout_ms),
+            ping: Duration::from_millis(config.ping_interval_ms),
+            idle: Duration::from_millis(config.idle_timeout_ms),
+        }
+    }
+}
+
+/// How long a peer may take to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The capability that makes a client set TCP_NODELAY on its side.
+const CAPABILITIES: (&str, &str) = ("x-iii-capabilities", "tcp-nodelay");
+
+/// Browsers send their token as a second subprotocol behind this one; they drop a connection that doesn't select it.
+const AUTHORIZATION: &str = "Authorization";
+
+/// The server's side of the WebSocket protocol, for messages of at most `max_message` bytes.
+pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSocketConfig {
+    let mut config = WebSocketConfig::default();
+    config.read_buffer_size = read_buffer;
+    config.write_buffer_size = 16 << 10;
+    config.max_message_size = Some(max_message);
+    config.max_frame_size = Some(max_message);
+    config
+}
+
+/// Takes a connection's handshake. `None` if it fails or takes too long; otherwise the socket and its path.
+pub(crate) async fn accept<S>(
+    stream: S,
+    config: WebSocketConfig,
+    timing: &Timing,
+) -> Option<(WebSocketStream<S>, String)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut path = String::new();
+    // The callback's error type is the library's.
+    #[allow(clippy::result_large_err)]
+    let answer = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+        path = request.uri().path().to_owned();
+        let headers = response.headers_mut();
+        headers.insert(CAPABILITIES.0, HeaderValue::from_static(CAPABILITIES.1));
+        let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+        let mut protocols =
+            offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        if protocols.any(|protocol| protocol.trim() == AUTHORIZATION) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(AUTHORIZATION));
+        }
+        Ok(response)
+    };
+    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config));
+    match timeout(timing.handshake, accepted).await {
+        Ok(Ok(socket)) => Some((socket, path)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection did not become a WebSocket");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a connection did not finish its handshake in time");
+            None
+        }
+    }
+}
+
+/// What is done with the frames of a peer. Waiting here stops reading from its socket.
+pub(crate) trait Receive {
+    /// A text frame, or a binary one that is UTF-8.
+    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone>;
+}
+
+/// Runs a connection to its end: hands frames to `receive`, sends what `mailbox` gives.
+pub(crate) async fn run<S, Q>(
+    socket: WebSocketStream<S>,
+    mailbox: &Mailbox<Q>,
+    timing: &Timing,
+    receive: &mut impl Receive,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Q: Queue,
+{
+    let (mut sink, mut stream) = socket.split();
+    let ended = {
+        let reading = read(&mut stream, mailbox, timing, receive);
+        let writing = write(&mut sink, mailbox, timing);
+        tokio::select! {
+            biased;
+            ended = writing => ended,
+            ended = reading => ended,
+        }
+    };
+    if let Ended::Closing(close) = ended {
+        finish(&mut sink, &mut stream, close).await;
+    }
+}
+
+/// How a connection ends.
+enum Ended {
+    /// The peer is gone, or closed it.
+    Gone,
+    /// The server closes it.
+    Closing(CloseFrame),
+}
+
+async fn read<S, Q>(
+    stream: &mut SplitStream<WebSocketStream<S>>,
+    mailbox: &Mailbox<Q>,
+    timing: &Timing,
+    receive: &mut impl Receive,
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Q: Queue,
+{
+    loop {
+        mailbox.uncrowded().await;
+        let message = match timeout(timing.idle, stream.next()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ended::Gone,
+            Err(_) => return closing(CloseCode::Policy, "no sign of life for too long"),
+        };
+        let text = match message {
+            Ok(Message::Text(text)) => text,
+            // Binary JSON is taken like text; anything else in a binary frame is no frame at all.
+            Ok(Message::Binary(bytes)) => match Utf8Bytes::try_from(bytes) {
+                Ok(text) => text,
+                Err(_) => continue,
+            },
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+            // The library answers a close frame on the next read, which then ends.
+            Ok(Message::Close(_)) => continue,
+            Err(error) => return ended_by(&error),
+        };
+        if receive.frame(text).await.is_err() {
+            return closing(CloseCode::Away, "the server is stopping");
+        }
+    }
+}
+
+fn closing(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Ended {
+    Ended::Closing(CloseFrame { code, reason: reason.into() })
+}
+
+fn ended_by(error: &Error) -> Ended {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            closing(CloseCode::Size, format!("a message of {size} bytes; the limit is {max_size}"))
+        }
+        Error::Utf8(_) => closing(CloseCode::Invalid, "a text message must be UTF-8"),
+        Error::Protocol(violation) => {
+            tracing::debug!(%violation, "a peer broke the WebSocket protocol");
+            closing(CloseCode::Protocol, "this is not how WebSocket works")
+        }
+        _ => Ended::Gone,
+    }
+}
+
+async fn write<S, Q>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    mailbox: &Mailbox<Q>,
+    timing: &Timing,
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Q: Queue,
+{
+    let mut pings = tokio::time::interval_at(Instant::now() + timing.ping, timing.ping);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // A peer that takes nothing for as long as it may be silent is as good as gone.
+        let stalled = Instant::now() + timing.idle;
+        let sent = match mailbox.next() {
+            Next::Send(frame) => timeout_at(stalled, sink.feed(Message::Text(frame.into()))).await,
+            Next::Close(close) => return Ended::Closing(close),
+            Next::Flush => {
+                let flushed = timeout_at(stalled, sink.flush()).await;
+                mailbox.flushed();
+                if !matches!(flushed, Ok(Ok(()))) {
+                    return Ended::Gone;
+                }
+                tokio::select! {
+                    biased;
+                    () = mailbox.filled() => continue,
+                    _ = pings.tick() => timeout_at(stalled, sink.feed(Message::Ping(Bytes::new()))).await,
+                }
+            }
+        };
+        if !matches!(sent, Ok(Ok(()))) {
+            return Ended::Gone;
+        }
+    }
+}
+
+/// Says goodbye and waits a moment for the peer to do the same: its last frames are read and dropped, else the
+/// system would answer them with a reset that can overtake the goodbye.
+async fn finish<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    stream: &mut SplitStream<WebSocketStream<S>>,
+    close: CloseFrame,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let goodbye = async {
+        if sink.send(Message::Close(Some(close))).await.is_ok() {
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    };
+    // A peer that does not answer is left alone.
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}

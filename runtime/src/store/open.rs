@@ -1,0 +1,106 @@
+//! Opening the log: a new one is made whole or not at all; one that is there is read back.
+
+use std::io;
+
+use headwater_core::log::{FileHeader, HeaderError};
+use headwater_core::rng::Uuid;
+use headwater_core::store::{Damage, Recovered, Replay};
+
+use super::{Disk, LogFile};
+
+/// Why a store can't be opened. The sentences name no folder: the caller knows which it is.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "it is in use by another Headwater ({holder}): stop that one, or give this one a `file_path` of its own"
+    )]
+    InUse {
+        /// What the other process wrote about itself.
+        holder: String,
+    },
+    /// The system refuses something.
+    #[error("can't {doing}: {error}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The log is of a format that can't be read.
+    #[error("{LOG_FILE}: {0}")]
+    Header(#[from] HeaderError),
+    /// The log was changed after it was written.
+    #[error(
+        "{LOG_FILE}: {0}. Nothing was changed. Restore the folder from a backup, or move it away to start empty"
+    )]
+    Damaged(#[from] Damage),
+}
+
+/// A log, ready to be written.
+#[derive(Debug)]
+pub struct Opened<F> {
+    /// The log's file.
+    pub file: F,
+    /// What it holds.
+    pub recovered: Recovered,
+}
+
+/// The log's only segment.
+const LOG_FILE: &str = "00000001.log";
+/// Where a new segment is made, until it is whole.
+const NEW_LOG_FILE: &str = "new.log";
+/// How much is read at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// Opens the log of a folder, or makes one with an epoch from `random`.
+pub fn open<D: Disk>(disk: &D, random: u128) -> Result<Opened<D::File>, OpenError> {
+    let failed = |doing: &'static str| move |error| OpenError::Io { doing, error };
+    match disk.open(LOG_FILE).map_err(failed("open the log"))? {
+        Some(mut file) => {
+            let recovered = replay(&mut file)?;
+            file.truncate(recovered.end).map_err(failed("cut off the torn end of the log"))?;
+            // What the last process wrote and did not get to sync was read like the rest, and is shown like
+            // the rest from now on: so it must be as safe.
+            file.sync().and_then(|()| disk.sync_names()).map_err(failed("sync the log"))?;
+            Ok(Opened { file, recovered })
+        }
+        None => {
+            let file = create(disk, random).map_err(failed("create the log"))?;
+            Ok(Opened { file, recovered: Recovered::empty(Uuid::from_random(random)) })
+        }
+    }
+}
+
+fn create<D: Disk>(disk: &D, random: u128) -> io::Result<D::File> {
+    let mut file = disk.create(NEW_LOG_FILE)?;
+    file.write_at(0, &FileHeader { epoch: Uuid::from_random(random) }.encode())?;
+    file.sync()?;
+    disk.rename(NEW_LOG_FILE, LOG_FILE)?;
+    disk.sync_names()?;
+    Ok(file)
+}
+
+fn replay(file: &mut impl LogFile) -> Result<Recovered, OpenError> {
+    let mut header = [0; FileHeader::LEN];
+    let mut buffer = vec![0; READ_BYTES];
+    let mut replay = None;
+    let mut offset = 0;
+    loop {
+        let space = if replay.is_none() { &mut header[..] } else { &mut buffer[..] };
+        let len = match file.read_at(offset, space) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(OpenError::Io { doing: "read the log", error }),
+        };
+        match &mut replay {
+            None if len == header.len() => replay = Some(Replay::open(&header)?),
+            None => return Err(HeaderError::NotALog.into()),
+            Some(replay) if len > 0 => replay.push(&buffer[..len]),
+            Some(_) => break,
+        }
+        offset += len as u64;
+    }
+    let Some(replay) = replay else { return Err(HeaderError::NotALog.into()) };
+    Ok(replay.finish()?)
+}
