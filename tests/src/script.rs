@@ -1,0 +1,91 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::{Process, SCRIPT_DEADLINE, Server};
+
+/// A script around a published client, in `tests/node` or `tests/python`. It exits with 0 when everything it
+/// looked at was as it should be.
+pub struct Script {
+    process: Process,
+    /// Clients leave traces in the home folder; this one goes with the script.
+    _home: TempDir,
+}
+
+impl Script {
+    /// Starts a script of `tests/node`.
+    pub fn node(server: &Server, script: &str, arguments: &[&str]) -> Script {
+        let folder = folder("node");
+        needs(
+            &folder.join("node_modules/iii-sdk"),
+            "the npm packages of the tests are",
+        );
+        let mut node = Command::new("node");
+        node.args(["--no-warnings", "--experimental-websocket", script]);
+        Script::start(server, script, node.args(arguments).current_dir(folder))
+    }
+
+    /// Starts a script of `tests/python`.
+    pub fn python(server: &Server, script: &str, arguments: &[&str]) -> Script {
+        let folder = folder("python");
+        let python = folder.join(".venv/bin/python");
+        needs(&python, "the Python environment of the tests is");
+        Script::start(
+            server,
+            script,
+            Command::new(python)
+                .arg(script)
+                .args(arguments)
+                .current_dir(folder),
+        )
+    }
+
+    /// Waits for the script to end, which it must do with 0.
+    pub async fn succeeds(mut self) {
+        let status = self.process.exited(SCRIPT_DEADLINE).await;
+        assert!(status.success(), "a script failed: {status}");
+    }
+
+    /// Sends the script a command and waits for the answer: the rest of the line that repeats its first word.
+    pub async fn ask(&mut self, command: &str) -> String {
+        self.process.send_line(command);
+        let word = command.split_whitespace().next().unwrap_or_default();
+        self.process.wait_for(word, SCRIPT_DEADLINE).await
+    }
+
+    /// Waits for a line that starts with `word`, and gives the rest of it.
+    pub async fn wait_for(&mut self, word: &str) -> String {
+        self.process.wait_for(word, SCRIPT_DEADLINE).await
+    }
+
+    /// Tells the script that there is no more to do, and waits for it to end with 0.
+    pub async fn finish(mut self) {
+        self.process.close_stdin();
+        self.succeeds().await;
+    }
+
+    fn start(server: &Server, name: &str, command: &mut Command) -> Script {
+        let home = TempDir::with_prefix("headwater-home-").expect("a temporary folder can be made");
+        command
+            .env("HOME", home.path())
+            .env("HEADWATER_WORKERS", server.workers())
+            .env("HEADWATER_STREAMS", server.streams());
+        Script {
+            process: Process::spawn(name, command),
+            _home: home,
+        }
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn needs(path: &Path, what: &str) {
+    assert!(
+        path.exists(),
+        "{what} not installed ({} is missing): run tests/run, which does it",
+        path.display()
+    );
+}

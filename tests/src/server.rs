@@ -1,0 +1,317 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{DEADLINE, Process};
+
+/// How a server is to be started: what goes into its configuration, and what it runs under.
+#[derive(Clone)]
+pub struct Setup {
+    folder: Arc<TempDir>,
+    worker_port: u16,
+    stream_port: u16,
+    data: PathBuf,
+    limits: Value,
+    timeouts: Value,
+    count_syncs: bool,
+}
+
+impl Setup {
+    /// A new temporary folder, free ports, the file store, everything else as it is by default.
+    pub fn new() -> Setup {
+        let folder = TempDir::with_prefix("headwater-test-").expect("a temporary folder can be made");
+        let data = folder.path().join("data");
+        Setup {
+            folder: Arc::new(folder),
+            worker_port: 0,
+            stream_port: 0,
+            data,
+            limits: json!({}),
+            timeouts: json!({}),
+            count_syncs: false,
+        }
+    }
+
+    /// Time limits that differ from the defaults, such as `{"idle_timeout_ms": 500}`.
+    pub fn timeouts(mut self, timeouts: Value) -> Setup {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Limits that differ from the defaults, such as `{"subscriptions": 3}`.
+    pub fn limits(mut self, limits: Value) -> Setup {
+        self.limits = limits;
+        self
+    }
+
+    /// Where the store keeps its files.
+    pub fn data(mut self, data: &Path) -> Setup {
+        self.data = data.to_owned();
+        self
+    }
+
+    /// Ports that are not to be chosen by the system: the worker port and the stream port.
+    pub fn ports(mut self, worker: u16, stream: u16) -> Setup {
+        self.worker_port = worker;
+        self.stream_port = stream;
+        self
+    }
+
+    /// Runs it under strace, which writes down every `fdatasync`.
+    pub fn count_syncs(mut self) -> Setup {
+        self.count_syncs = true;
+        self
+    }
+
+    /// The folder that everything of this server is in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the configuration and gives its path.
+    pub fn write_config(&self) -> PathBuf {
+        let store = json!({ "store_method": "file_based", "file_path": self.data });
+        // JSON is YAML.
+        let config = json!([
+            {
+                "class": "modules::stream::StreamModule",
+                "config": {
+                    "host": "127.0.0.1",
+                    "port": self.stream_port,
+                    "adapter": { "class": "modules::stream::adapters::KvStore", "config": store },
+                },
+            },
+            {
+                "class": "headwater",
+                "config": {
+                    "worker_host": "127.0.0.1",
+                    "worker_port": self.worker_port,
+                    "limits": self.limits,
+                    "timeouts": self.timeouts,
+                },
+            },
+        ]);
+        let path = self.folder().join("headwater.yaml");
+        std::fs::write(&path, format!("{config:#}\n")).expect("the configuration can be written");
+        path
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub async fn start(self) -> Server {
+        let mut process = Process::spawn("headwater", &mut self.command());
+        let (workers, streams) = read_report(&mut process).await;
+        let pid = if self.count_syncs {
+            only_child_of(process.id())
+        } else {
+            process.id()
+        };
+        let setup = self.ports(port_of(&workers), port_of(&streams));
+        Server {
+            process,
+            pid,
+            workers,
+            streams,
+            setup,
+        }
+    }
+
+    /// Starts the server with the expectation that it does not come up, and gives how it ended and what it
+    /// said on stderr.
+    pub async fn start_and_fail(&self) -> (ExitStatus, String) {
+        let mut process = Process::spawn("headwater", &mut self.command());
+        let status = process.exited(DEADLINE).await;
+        (status, process.stderr())
+    }
+
+    fn command(&self) -> Command {
+        let mut command = if self.count_syncs {
+            let mut strace = strace();
+            strace
+                .args(["-f", "-e", "trace=fdatasync", "-o"])
+                .arg(self.syncs_file())
+                .arg(binary());
+            strace
+        } else {
+            Command::new(binary())
+        };
+        command
+            .arg("--config")
+            .arg(self.write_config())
+            .current_dir(self.folder());
+        command
+    }
+
+    fn syncs_file(&self) -> PathBuf {
+        self.folder().join("syncs")
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup::new()
+    }
+}
+
+/// A running server: the real binary, on its own ports and in its own folder.
+pub struct Server {
+    process: Process,
+    pid: u32,
+    workers: String,
+    streams: String,
+    setup: Setup,
+}
+
+impl Server {
+    /// Starts one with the defaults.
+    pub async fn start() -> Server {
+        Setup::new().start().await
+    }
+
+    /// The address of its worker port.
+    pub fn workers(&self) -> &str {
+        &self.workers
+    }
+
+    /// The address of its stream port.
+    pub fn streams(&self) -> &str {
+        &self.streams
+    }
+
+    /// Its worker port and its stream port.
+    pub fn ports(&self) -> (u16, u16) {
+        (port_of(&self.workers), port_of(&self.streams))
+    }
+
+    /// Its setup, with the ports it has.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The lines of its start-up report.
+    pub fn report(&self) -> &[String] {
+        self.process.printed()
+    }
+
+    /// Kills it as a power cut would: nothing gets a chance to finish.
+    pub async fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        self.process.exited(DEADLINE).await;
+    }
+
+    /// Starts it again after it ended, on the same ports and the same data.
+    pub async fn restart(self) -> Server {
+        let setup = self.setup.clone();
+        drop(self);
+        setup.start().await
+    }
+
+    /// Asks it to stop, without waiting for it.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended by itself and gives its exit code, if it has one.
+    pub async fn exited(&mut self) -> Option<i32> {
+        self.process.exited(DEADLINE).await.code()
+    }
+
+    /// Asks it to stop and waits until it has: its exit code, if it has one.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_stop();
+        self.exited().await
+    }
+
+    /// How often it has synced its files. Only after it ended, and only when its setup counts syncs.
+    pub fn syncs(&self) -> usize {
+        let trace = std::fs::read_to_string(self.setup.syncs_file()).expect("strace has written its file");
+        // A call that another thread interrupts is written in two lines; its result is on the last.
+        trace
+            .lines()
+            .filter(|line| line.contains("fdatasync") && line.trim_end().ends_with("= 0"))
+            .count()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
+        kill_process(pid, signal).unwrap_or_else(|e| panic!("headwater could not get {signal:?}: {e}"));
+    }
+}
+
+/// Runs the binary with these arguments until it ends: how it ended, its stdout and its stderr.
+pub async fn run_to_exit(arguments: &[&str]) -> (ExitStatus, String, String) {
+    let mut process = Process::spawn("headwater", Command::new(binary()).args(arguments));
+    let status = process.exited(DEADLINE).await;
+    (status, process.printed().join("\n"), process.stderr())
+}
+
+/// The binary that cargo built beside this test.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let folder = test
+        .ancestors()
+        .nth(2)
+        .expect("tests are in target/<profile>/deps");
+    let binary = folder.join("headwater");
+    assert!(
+        binary.exists(),
+        "{} is missing: build it first with `cargo build`",
+        binary.display()
+    );
+    binary
+}
+
+fn strace() -> Command {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("strace").exists()));
+    assert!(
+        found,
+        "strace is missing: `apt-get install strace`, or run tests/run, which does it"
+    );
+    Command::new("strace")
+}
+
+/// strace runs the server as its only child, and takes no signals for it.
+fn only_child_of(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .expect("the system tells the children of a process");
+    children
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("strace has one child, not {children:?}"))
+}
+
+/// Reads the start-up report up to `ready`: the addresses of the worker port and the stream port.
+async fn read_report(process: &mut Process) -> (String, String) {
+    let (mut workers, mut streams) = (None, None);
+    while let Some(line) = process.next_line(DEADLINE, "the line `ready`").await {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("workers") => workers = words.next().map(str::to_owned),
+            Some("streams") => streams = words.next().map(str::to_owned),
+            Some("ready") => {
+                let workers = workers.expect("the report names the worker port before `ready`");
+                let streams = streams.expect("the report names the stream port before `ready`");
+                return (workers, streams);
+            }
+            _ => {}
+        }
+    }
+    let status = process.exited(DEADLINE).await;
+    panic!("headwater ended before it was ready: {status}");
+}
+
+fn port_of(address: &str) -> u16 {
+    let port = address
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    port.unwrap_or_else(|| panic!("an address ends with its port, unlike {address:?}"))
+}
