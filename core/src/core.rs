@@ -14,7 +14,7 @@ use crate::rng::Rng;
 use crate::store::{Output, Recovered, Store};
 use crate::time::{Mono, Now};
 use crate::wire::stream::{FromSubscriber, StreamError, SyncFrame};
-use crate::wire::worker::{BadFrame, FromWorker, Invoke, InvokeTarget, ToWorker};
+use crate::wire::worker::{BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, ToWorker};
 
 /// The state machine. See the [crate's page](crate) for how to drive it.
 #[derive(Debug)]
@@ -233,14 +233,14 @@ impl Core {
 
 /// Answers what can be answered; the operator hears of the rest.
 fn bad_worker_frame(worker: WorkerKey, bad: BadFrame, effects: &mut Vec<Effect>) {
-    let BadFrame { call, trigger, error } = bad;
-    if let Some((invocation_id, function_id)) = call {
-        let invocation_id = Some(invocation_id);
-        effects.push(Effect::Reply { worker, invocation_id, function_id, outcome: Err(error) });
-    } else if let Some((id, trigger_type)) = trigger {
-        effects
-            .push(Effect::ToWorker { worker, frame: ToWorker::TriggerRefused { id, trigger_type, error } });
-    } else {
-        effects.push(Effect::Note(Notice::BadWorkerFrame { worker, error }));
-    }
+    let BadFrame { answer, error } = bad;
+    effects.push(match answer {
+        BadFrameAnswer::Call { invocation_id, function_id } => {
+            Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome: Err(error) }
+        }
+        BadFrameAnswer::Trigger { id, trigger_type } => {
+            Effect::ToWorker { worker, frame: ToWorker::TriggerRefused { id, trigger_type, error } }
+        }
+        BadFrameAnswer::None => Effect::Note(Notice::BadWorkerFrame { worker, error }),
+    });
 }

@@ -18,11 +18,7 @@ impl Bystander {
         worker.set("bystander", "g", "i", json!(0)).await;
         let (subscriber, sync) = Subscriber::of_group(server.streams(), "bystander", "g").await;
         assert_eq!(sync.data(), json!([0]));
-        Bystander {
-            worker,
-            subscriber,
-            revision: 1,
-        }
+        Bystander { worker, subscriber, revision: 1 }
     }
 
     /// Both connections are the ones they were, and nothing reached them that they did not cause.
@@ -31,26 +27,18 @@ impl Bystander {
         let value = json!(self.revision);
         self.worker.set("bystander", "g", "i", &value).await;
         assert_eq!(
-            self.worker
-                .result_of("stream::get", item("bystander", "g", "i"))
-                .await,
+            self.worker.result_of("stream::get", item("bystander", "g", "i")).await,
             Some(value.clone())
         );
         let frame = self.subscriber.next_of("update").await;
-        assert_eq!(
-            (frame.stream_name.as_str(), frame.group_id.as_str()),
-            ("bystander", "g")
-        );
+        assert_eq!((frame.stream_name.as_str(), frame.group_id.as_str()), ("bystander", "g"));
         assert_eq!((frame.data(), frame.revision), (value, Some(self.revision)));
     }
 }
 
 /// The worker answers calls, and what it got before the answer was nothing else.
 pub async fn still_works(worker: &mut Worker) {
-    assert_eq!(
-        worker.call("stream::get", item("no", "such", "item")).await,
-        Ok(None)
-    );
+    assert_eq!(worker.call("stream::get", item("no", "such", "item")).await, Ok(None));
 }
 
 /// The subscriber can join and leave.

@@ -46,22 +46,13 @@ impl Process {
         let stderr_reader = std::thread::spawn(move || {
             let mut line = Vec::new();
             while matches!(err.by_ref().read_until(b'\n', &mut line), Ok(n) if n > 0) {
-                log.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push_str(&String::from_utf8_lossy(&line));
+                log.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
 
         let name = name.to_owned();
-        Process {
-            name,
-            child,
-            stdout,
-            printed: Vec::new(),
-            stderr,
-            stderr_reader: Some(stderr_reader),
-        }
+        Process { name, child, stdout, printed: Vec::new(), stderr, stderr_reader: Some(stderr_reader) }
     }
 
     /// Its process id.
@@ -95,11 +86,9 @@ impl Process {
     /// Writes one line to its stdin.
     pub fn send_line(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().expect("stdin is open");
-        writeln!(stdin, "{line}")
-            .and_then(|()| stdin.flush())
-            .unwrap_or_else(|e| {
-                panic!("{} does not read its stdin any more: {e}", self.name);
-            });
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).unwrap_or_else(|e| {
+            panic!("{} does not read its stdin any more: {e}", self.name);
+        });
     }
 
     /// Closes its stdin.
@@ -110,11 +99,7 @@ impl Process {
     /// Waits until it has ended.
     pub async fn exited(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
-        while self
-            .next_line(end.saturating_duration_since(Instant::now()), "the end")
-            .await
-            .is_some()
-        {}
+        while self.next_line(end.saturating_duration_since(Instant::now()), "the end").await.is_some() {}
         // Its stdout is closed, so it is on its way out.
         let status = loop {
             match self.child.try_wait().expect("a child can be waited for") {
@@ -131,9 +116,7 @@ impl Process {
 
     /// Kills it and waits until it is gone.
     pub async fn kill(&mut self) {
-        self.child
-            .kill()
-            .unwrap_or_else(|e| panic!("{} could not be killed: {e}", self.name));
+        self.child.kill().unwrap_or_else(|e| panic!("{} could not be killed: {e}", self.name));
         self.exited(DEADLINE).await;
     }
 

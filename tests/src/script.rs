@@ -17,10 +17,7 @@ impl Script {
     /// Starts a script of `tests/node`.
     pub fn node(server: &Server, script: &str, arguments: &[&str]) -> Script {
         let folder = folder("node");
-        needs(
-            &folder.join("node_modules/iii-sdk"),
-            "the npm packages of the tests are",
-        );
+        needs(&folder.join("node_modules/iii-sdk"), "the npm packages of the tests are");
         let mut node = Command::new("node");
         node.args(["--no-warnings", "--experimental-websocket", script]);
         Script::start(server, script, node.args(arguments).current_dir(folder))
@@ -31,14 +28,7 @@ impl Script {
         let folder = folder("python");
         let python = folder.join(".venv/bin/python");
         needs(&python, "the Python environment of the tests is");
-        Script::start(
-            server,
-            script,
-            Command::new(python)
-                .arg(script)
-                .args(arguments)
-                .current_dir(folder),
-        )
+        Script::start(server, script, Command::new(python).arg(script).args(arguments).current_dir(folder))
     }
 
     /// Waits for the script to end, which it must do with 0.
@@ -71,10 +61,7 @@ impl Script {
             .env("HOME", home.path())
             .env("HEADWATER_WORKERS", server.workers())
             .env("HEADWATER_STREAMS", server.streams());
-        Script {
-            process: Process::spawn(name, command),
-            _home: home,
-        }
+        Script { process: Process::spawn(name, command), _home: home }
     }
 }
 

@@ -104,19 +104,9 @@ impl Setup {
     pub async fn start(self) -> Server {
         let mut process = Process::spawn("headwater", &mut self.command());
         let (workers, streams) = read_report(&mut process).await;
-        let pid = if self.count_syncs {
-            only_child_of(process.id())
-        } else {
-            process.id()
-        };
+        let pid = if self.count_syncs { only_child_of(process.id()) } else { process.id() };
         let setup = self.ports(port_of(&workers), port_of(&streams));
-        Server {
-            process,
-            pid,
-            workers,
-            streams,
-            setup,
-        }
+        Server { process, pid, workers, streams, setup }
     }
 
     /// Starts the server with the expectation that it does not come up, and gives how it ended and what it
@@ -130,18 +120,12 @@ impl Setup {
     fn command(&self) -> Command {
         let mut command = if self.count_syncs {
             let mut strace = strace();
-            strace
-                .args(["-f", "-e", "trace=fdatasync", "-o"])
-                .arg(self.syncs_file())
-                .arg(binary());
+            strace.args(["-f", "-e", "trace=fdatasync", "-o"]).arg(self.syncs_file()).arg(binary());
             strace
         } else {
             Command::new(binary())
         };
-        command
-            .arg("--config")
-            .arg(self.write_config())
-            .current_dir(self.folder());
+        command.arg("--config").arg(self.write_config()).current_dir(self.folder());
         command
     }
 
@@ -229,17 +213,11 @@ impl Server {
     pub fn syncs(&self) -> usize {
         let trace = std::fs::read_to_string(self.setup.syncs_file()).expect("strace has written its file");
         // A call that another thread interrupts is written in two lines; its result is on the last.
-        trace
-            .lines()
-            .filter(|line| line.contains("fdatasync") && line.trim_end().ends_with("= 0"))
-            .count()
+        trace.lines().filter(|line| line.contains("fdatasync") && line.trim_end().ends_with("= 0")).count()
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process id");
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).unwrap_or_else(|e| panic!("headwater could not get {signal:?}: {e}"));
     }
 }
@@ -254,26 +232,16 @@ pub async fn run_to_exit(arguments: &[&str]) -> (ExitStatus, String, String) {
 /// The binary that cargo built beside this test.
 fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("tests are in target/<profile>/deps");
+    let folder = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
     let binary = folder.join("headwater");
-    assert!(
-        binary.exists(),
-        "{} is missing: build it first with `cargo build`",
-        binary.display()
-    );
+    assert!(binary.exists(), "{} is missing: build it first with `cargo build`", binary.display());
     binary
 }
 
 fn strace() -> Command {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("strace").exists()));
-    assert!(
-        found,
-        "strace is missing: `apt-get install strace`, or run tests/run, which does it"
-    );
+    assert!(found, "strace is missing: `apt-get install strace`, or run tests/run, which does it");
     Command::new("strace")
 }
 
@@ -281,10 +249,7 @@ fn strace() -> Command {
 fn only_child_of(pid: u32) -> u32 {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .expect("the system tells the children of a process");
-    children
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("strace has one child, not {children:?}"))
+    children.trim().parse().unwrap_or_else(|_| panic!("strace has one child, not {children:?}"))
 }
 
 /// Reads the start-up report up to `ready`: the addresses of the worker port and the stream port.
@@ -308,10 +273,6 @@ async fn read_report(process: &mut Process) -> (String, String) {
 }
 
 fn port_of(address: &str) -> u16 {
-    let port = address
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok());
+    let port = address.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
     port.unwrap_or_else(|| panic!("an address ends with its port, unlike {address:?}"))
 }

@@ -47,10 +47,7 @@ impl Socket {
             Ok::<_, Error>(ws)
         };
         let ws = within(DEADLINE, &format!("a connection to {address}"), connecting).await?;
-        Ok(Socket {
-            ws,
-            name: address.to_owned(),
-        })
+        Ok(Socket { ws, name: address.to_owned() })
     }
 
     /// Sends a text frame.
@@ -72,9 +69,7 @@ impl Socket {
     /// Sends a text frame and says whether the server took it. For input that it may hang up on.
     pub async fn try_send(&mut self, text: impl Into<String>) -> bool {
         let sending = self.ws.send(Message::text(text.into()));
-        within(DEADLINE, &format!("{} to take a frame", self.name), sending)
-            .await
-            .is_ok()
+        within(DEADLINE, &format!("{} to take a frame", self.name), sending).await.is_ok()
     }
 
     /// The next text frame, or the end of the connection.
@@ -88,10 +83,7 @@ impl Socket {
         match self.next(what).await {
             Incoming::Text(text) => text,
             Incoming::Closed(code) => {
-                panic!(
-                    "waited for {what}, but {} closed the connection: {code:?}",
-                    self.name
-                )
+                panic!("waited for {what}, but {} closed the connection: {code:?}", self.name)
             }
         }
     }

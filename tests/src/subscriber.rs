@@ -62,9 +62,7 @@ impl Frame {
         match &self.event.error {
             Some(error) if self.event.kind == "error" && self.timestamp == 0 => {
                 assert!(error["message"].is_string(), "an error has a message: {self:?}");
-                error["code"]
-                    .as_str()
-                    .unwrap_or_else(|| panic!("an error has a code: {self:?}"))
+                error["code"].as_str().unwrap_or_else(|| panic!("an error has a code: {self:?}"))
             }
             _ => panic!("waited for an error, but got {self:?}"),
         }
@@ -74,9 +72,7 @@ impl Frame {
 impl Subscriber {
     /// Connects. A path `/stream/{stream}/{group}` joins at once.
     pub async fn connect(address: &str) -> Subscriber {
-        Subscriber {
-            socket: Socket::connect(address).await,
-        }
+        Subscriber { socket: Socket::connect(address).await }
     }
 
     /// Connects and joins a whole group: the subscriber and the frame of its sync.
@@ -94,14 +90,12 @@ impl Subscriber {
 
     /// Asks to join and waits for nothing.
     pub async fn send_join(&mut self, subscription: &str, stream: &str, group: &str, id: Option<&str>) {
-        self.send_subscription("join", subscription, stream, group, id)
-            .await;
+        self.send_subscription("join", subscription, stream, group, id).await;
     }
 
     /// Leaves. The server does not answer.
     pub async fn leave(&mut self, subscription: &str, stream: &str, group: &str, id: Option<&str>) {
-        self.send_subscription("leave", subscription, stream, group, id)
-            .await;
+        self.send_subscription("leave", subscription, stream, group, id).await;
     }
 
     /// The next frame.
@@ -149,18 +143,13 @@ impl Subscriber {
     ) {
         let data =
             json!({ "subscriptionId": subscription, "streamName": stream, "groupId": group, "id": id });
-        self.socket
-            .send(json!({ "type": kind, "data": data }).to_string())
-            .await;
+        self.socket.send(json!({ "type": kind, "data": data }).to_string()).await;
     }
 }
 
 fn parse(text: &str) -> Frame {
     let frame: Frame =
         serde_json::from_str(text).unwrap_or_else(|e| panic!("no frame of the stream port: {e}: {text}"));
-    assert_eq!(
-        frame.kind, "stream",
-        "every frame of the stream port is of type `stream`: {text}"
-    );
+    assert_eq!(frame.kind, "stream", "every frame of the stream port is of type `stream`: {text}");
     frame
 }

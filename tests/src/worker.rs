@@ -70,18 +70,9 @@ impl Worker {
         let mut socket = Socket::connect(address).await;
         let greeting = socket.next_text("the greeting").await;
         let frame = parse(&greeting);
-        assert_eq!(
-            frame.kind, "workerregistered",
-            "the first frame is the greeting, not {greeting}"
-        );
+        assert_eq!(frame.kind, "workerregistered", "the first frame is the greeting, not {greeting}");
         let id = frame.worker_id.expect("the greeting names the worker");
-        Worker {
-            socket,
-            id,
-            calls: 0,
-            outcomes: BTreeMap::new(),
-            invocations: VecDeque::new(),
-        }
+        Worker { socket, id, calls: 0, outcomes: BTreeMap::new(), invocations: VecDeque::new() }
     }
 
     /// The id that the server gave it.
@@ -135,12 +126,7 @@ impl Worker {
 
     /// The values of a group in creation order.
     pub async fn list(&mut self, stream: &str, group: &str) -> Vec<Value> {
-        let list = self
-            .result_of(
-                "stream::list",
-                json!({ "stream_name": stream, "group_id": group }),
-            )
-            .await;
+        let list = self.result_of("stream::list", json!({ "stream_name": stream, "group_id": group })).await;
         match list {
             Some(Value::Array(values)) => values,
             other => panic!("stream::list gives an array, not {other:?}"),
@@ -214,9 +200,7 @@ impl Worker {
 
     /// Offers a function. When this returns, others can call it.
     pub async fn register(&mut self, function: &str) {
-        self.socket
-            .send(json!({ "type": "registerfunction", "id": function }).to_string())
-            .await;
+        self.socket.send(json!({ "type": "registerfunction", "id": function }).to_string()).await;
         // Frames of one worker are handled in their order, so this answer comes after the registration.
         self.result_of("stream::list_all", json!({})).await;
     }
@@ -307,12 +291,6 @@ fn refusal(error: &Value) -> Refusal {
         Value::String(text) => text.clone(),
         _ => panic!("an error has a {key}, unlike {error}"),
     };
-    assert!(
-        error.get("stacktrace") != Some(&Value::Null),
-        "`stacktrace: null` confuses clients: {error}"
-    );
-    Refusal {
-        code: text("code"),
-        message: text("message"),
-    }
+    assert!(error.get("stacktrace") != Some(&Value::Null), "`stacktrace: null` confuses clients: {error}");
+    Refusal { code: text("code"), message: text("message") }
 }

@@ -115,21 +115,14 @@ async fn a_stream_frame_that_is_no_frame_is_answered_with_an_error() {
         subscriber.socket().send(frame).await;
         assert_eq!(subscriber.next_error().await, "bad_frame", "{frame}");
     }
-    for frame in [
-        r#"{"type":"nonsense"}"#,
-        r#"{"type":"invokefunction","function_id":"stream::list_all"}"#,
-    ] {
+    for frame in [r#"{"type":"nonsense"}"#, r#"{"type":"invokefunction","function_id":"stream::list_all"}"#] {
         subscriber.socket().send(frame).await;
         assert_eq!(subscriber.next_error().await, "unknown_frame", "{frame}");
     }
     let long = "n".repeat(Limits::default().name_bytes + 1);
     for (stream, group, id) in [(&*long, "g", None), ("s", &*long, None), ("s", "g", Some(&*long))] {
         subscriber.send_join("1", stream, group, id).await;
-        assert_eq!(
-            subscriber.next_error().await,
-            "bad_frame",
-            "a name that is too long"
-        );
+        assert_eq!(subscriber.next_error().await, "bad_frame", "a name that is too long");
     }
     still_joins(&mut subscriber).await;
     // Unknown fields are nothing to worry about, and neither is a binary frame: clients send both.
@@ -170,25 +163,17 @@ async fn a_peer_that_vanishes_mid_frame_harms_nobody_else() {
     let call = bystander.worker.start("vanishing::function", json!({})).await;
     assert_eq!(worker.next_invocation().await.function, "vanishing::function");
     worker.into_socket().vanish_mid_frame().await;
-    let refusal = bystander
-        .worker
-        .finish(&call)
-        .await
-        .expect_err("nobody is there to answer");
+    let refusal = bystander.worker.finish(&call).await.expect_err("nobody is there to answer");
     assert_eq!(refusal.code, "invocation_stopped");
-    let refusal = bystander
-        .worker
-        .refusal_of("vanishing::function", json!({}))
-        .await;
+    let refusal = bystander.worker.refusal_of("vanishing::function", json!({})).await;
     assert_eq!(refusal.code, "function_not_found");
 
     let (subscriber, _) = Subscriber::of_group(server.streams(), "bystander", "g").await;
     subscriber.into_socket().vanish_mid_frame().await;
     // Not even the handshake is complete.
-    for (address, half) in [
-        (server.workers(), "GET / HT"),
-        (server.streams(), "GET /stream/a/b HTTP/1.1\r\n"),
-    ] {
+    for (address, half) in
+        [(server.workers(), "GET / HT"), (server.streams(), "GET /stream/a/b HTTP/1.1\r\n")]
+    {
         use std::io::Write;
         let host = address.trim_start_matches("ws://").trim_end_matches('/');
         let mut tcp = std::net::TcpStream::connect(host).expect("the port is open");
@@ -204,14 +189,9 @@ async fn a_function_that_does_not_exist_is_not_found() {
     let server = Server::start().await;
     let mut bystander = Bystander::of(&server).await;
     let mut worker = Worker::connect(server.workers()).await;
-    for function in [
-        "nobody::has-this",
-        "stream::",
-        "stream::nothing",
-        "streams.nothing",
-        "STREAM::SET",
-        "😀",
-    ] {
+    for function in
+        ["nobody::has-this", "stream::", "stream::nothing", "streams.nothing", "STREAM::SET", "😀"]
+    {
         let refusal = worker.refusal_of(function, json!({})).await;
         assert_eq!(refusal.code, "function_not_found", "{function}: {refusal:?}");
         assert!(!refusal.message.is_empty(), "{function}");
@@ -226,10 +206,7 @@ fn calls() -> Vec<(&'static str, Value)> {
     let group = json!({ "stream_name": "s", "group_id": "g" });
     let with = |more: Value| {
         let mut input = group.clone();
-        input
-            .as_object_mut()
-            .expect("an object")
-            .extend(more.as_object().expect("an object").clone());
+        input.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         input
     };
     vec![
@@ -261,14 +238,7 @@ async fn input_of_the_wrong_shape_is_refused() {
             let mut missing = good.clone();
             missing.as_object_mut().expect("an object").remove(name);
             let too_long = json!("n".repeat(Limits::default().name_bytes + 1));
-            let wrong = [
-                json!(""),
-                Value::Null,
-                json!(7),
-                json!(["s"]),
-                json!({}),
-                too_long,
-            ];
+            let wrong = [json!(""), Value::Null, json!(7), json!(["s"]), json!({}), too_long];
             let with = |value: Value| {
                 let mut input = good.clone();
                 input[name] = value;
@@ -286,13 +256,7 @@ async fn input_of_the_wrong_shape_is_refused() {
     worker.socket().send(call).await;
     let (_, outcome) = worker.next_outcome().await.expect("the session goes on");
     assert_eq!(outcome.expect_err("nothing to set").code, BAD_INPUT);
-    assert_eq!(
-        worker
-            .result_of("stream::list_all", json!({}))
-            .await
-            .expect("a result")["count"],
-        1
-    );
+    assert_eq!(worker.result_of("stream::list_all", json!({})).await.expect("a result")["count"], 1);
     bystander.notices_nothing().await;
 }
 
@@ -305,24 +269,10 @@ async fn a_value_nested_ten_thousand_deep_is_refused() {
     let named = r#""stream_name":"s","group_id":"g","item_id":"i""#;
     let calls = [
         ("stream::set", stored("s", "g", "i", &deep)),
-        (
-            "stream::set",
-            stored("s", "g", "i", nested(Limits::default().json_depth + 1)),
-        ),
-        (
-            "stream::set",
-            stored(
-                "s",
-                "g",
-                "i",
-                "{\"a\":".repeat(10_000) + "1" + &"}".repeat(10_000),
-            ),
-        ),
+        ("stream::set", stored("s", "g", "i", nested(Limits::default().json_depth + 1))),
+        ("stream::set", stored("s", "g", "i", "{\"a\":".repeat(10_000) + "1" + &"}".repeat(10_000))),
         ("stream::send", format!(r#"{{{named},"type":"t","data":{deep}}}"#)),
-        (
-            "stream::update",
-            format!(r#"{{{named},"ops":[{{"type":"set","path":"a","value":{deep}}}]}}"#),
-        ),
+        ("stream::update", format!(r#"{{{named},"ops":[{{"type":"set","path":"a","value":{deep}}}]}}"#)),
         ("stream::update", format!(r#"{{{named},"ops":{deep}}}"#)),
         ("stream::get", format!(r#"{{{named},"unknown":{deep}}}"#)),
         ("stream::set", deep.clone()),
@@ -336,19 +286,11 @@ async fn a_value_nested_ten_thousand_deep_is_refused() {
         }
     }
     worker.socket().send(&*deep).await;
-    worker
-        .socket()
-        .send(format!(
-            r#"{{"type":"registerfunction","id":"f","metadata":{deep}}}"#
-        ))
-        .await;
+    worker.socket().send(format!(r#"{{"type":"registerfunction","id":"f","metadata":{deep}}}"#)).await;
     still_works(&mut worker).await;
     let deepest = nested(Limits::default().json_depth);
     worker.set("s", "g", "i", &deepest).await;
-    assert_eq!(
-        worker.call("stream::get", item("s", "g", "i")).await,
-        Ok(Some(deepest))
-    );
+    assert_eq!(worker.call("stream::get", item("s", "g", "i")).await, Ok(Some(deepest)));
 
     let mut subscriber = Subscriber::connect(server.streams()).await;
     subscriber.socket().send(&*deep).await;
@@ -371,11 +313,7 @@ async fn a_value_of_nine_mebibytes_is_refused() {
     let named = r#""stream_name":"s","group_id":"g","item_id":"i""#;
     let calls = [
         ("stream::set", "STREAM_SET_ERROR", stored("s", "g", "i", &huge)),
-        (
-            "stream::send",
-            "STREAM_SEND_ERROR",
-            format!(r#"{{{named},"type":"t","data":{huge}}}"#),
-        ),
+        ("stream::send", "STREAM_SEND_ERROR", format!(r#"{{{named},"type":"t","data":{huge}}}"#)),
         (
             "stream::update",
             "STREAM_UPDATE_ERROR",
@@ -386,19 +324,12 @@ async fn a_value_of_nine_mebibytes_is_refused() {
         let refusal = worker.refusal_of(function, data).await;
         assert_eq!(refusal.code, code, "{function}: {refusal:?}");
     }
-    assert_eq!(
-        worker.call("stream::get", item("s", "g", "i")).await,
-        Ok(None),
-        "nothing was stored"
-    );
+    assert_eq!(worker.call("stream::get", item("s", "g", "i")).await, Ok(None), "nothing was stored");
     // The largest value that fits goes all the way.
     let largest = text_of(Limits::default().value_bytes);
     let (mut subscriber, _) = Subscriber::of_group(server.streams(), "s", "g").await;
     worker.set("s", "g", "i", &largest).await;
-    assert!(
-        subscriber.next_of("create").await.data_text() == largest,
-        "the value came as it was sent"
-    );
+    assert!(subscriber.next_of("create").await.data_text() == largest, "the value came as it was sent");
 
     // Nothing of that size is taken on the stream port.
     let mut socket = Socket::connect(server.streams()).await;
@@ -424,19 +355,14 @@ async fn an_item_id_of_one_mebibyte_is_refused() {
     for (function, data) in calls {
         let refusal = worker.refusal_of(function, data).await;
         assert_eq!(refusal.code, BAD_INPUT, "{function}");
-        assert!(
-            refusal.message.len() < 1_000,
-            "{function} does not repeat what was wrong"
-        );
+        assert!(refusal.message.len() < 1_000, "{function} does not repeat what was wrong");
     }
     still_works(&mut worker).await;
 
     // With such an id a frame is larger than the stream port takes.
     let mut socket = Socket::connect(server.streams()).await;
     let data = json!({ "subscriptionId": "1", "streamName": "s", "groupId": "g", "id": long });
-    socket
-        .try_send(json!({ "type": "join", "data": data }).to_string())
-        .await;
+    socket.try_send(json!({ "type": "join", "data": data }).to_string()).await;
     is_refused(socket).await;
     bystander.notices_nothing().await;
 }

@@ -38,22 +38,11 @@ async fn a_thousand_acknowledged_sets_survive_kill_9_in_their_order() {
     assert_eq!(worker.list("s", "g").await, expected);
     let (mut subscriber, sync) = Subscriber::of_group(server.streams(), "s", "g").await;
     assert_eq!(sync.data(), json!(expected));
-    assert!(
-        sync.timestamp > last.timestamp,
-        "the sync is newer than all before: {sync:?}"
-    );
+    assert!(sync.timestamp > last.timestamp, "the sync is newer than all before: {sync:?}");
     worker.set("s", "g", "later", json!("later")).await;
     let later = subscriber.next_of("create").await;
-    assert!(
-        later.timestamp > sync.timestamp,
-        "{} > {}",
-        later.timestamp,
-        sync.timestamp
-    );
-    assert!(
-        later.revision > last.revision,
-        "a revision is never given twice: {later:?}"
-    );
+    assert!(later.timestamp > sync.timestamp, "{} > {}", later.timestamp, sync.timestamp);
+    assert!(later.revision > last.revision, "a revision is never given twice: {later:?}");
 }
 
 #[tokio::test]
@@ -64,11 +53,7 @@ async fn kill_9_between_writes_loses_nothing_that_was_acknowledged_or_seen() {
     for round in 1..=6 {
         let mut worker = Worker::connect(server.workers()).await;
         let (mut subscriber, sync) = Subscriber::of_group(server.streams(), "s", "g").await;
-        assert!(
-            sync.timestamp > last_timestamp,
-            "{} > {last_timestamp}",
-            sync.timestamp
-        );
+        assert!(sync.timestamp > last_timestamp, "{} > {last_timestamp}", sync.timestamp);
         last_timestamp = sync.timestamp;
 
         // Kills it with a full window of writes under way.
@@ -101,11 +86,7 @@ async fn kill_9_between_writes_loses_nothing_that_was_acknowledged_or_seen() {
         server = server.restart().await;
         let mut worker = Worker::connect(server.workers()).await;
         let list = worker.list("s", "g").await;
-        assert!(
-            list.len() >= acknowledged,
-            "acknowledged {acknowledged}, held {}",
-            list.len()
-        );
+        assert!(list.len() >= acknowledged, "acknowledged {acknowledged}, held {}", list.len());
         assert!(list.len() >= seen, "seen {seen}, held {}", list.len());
         assert!(list.len() <= sent, "sent {sent}, held {}", list.len());
         let expected: Vec<Value> = (0..list.len()).map(value).collect();
@@ -128,9 +109,7 @@ async fn updates_deletes_and_emptied_groups_survive_kill_9() {
     worker.result_of("stream::update", update).await;
     worker.result_of("stream::delete", item("s", "g", "i0")).await;
     for n in 0..3 {
-        worker
-            .result_of("stream::delete", item("s", "emptied", &format!("i{n}")))
-            .await;
+        worker.result_of("stream::delete", item("s", "emptied", &format!("i{n}"))).await;
     }
     let mut last = subscriber.next_of("create").await;
     for _ in 1..6 {
@@ -142,26 +121,14 @@ async fn updates_deletes_and_emptied_groups_survive_kill_9() {
     let server = server.restart().await;
 
     let mut worker = Worker::connect(server.workers()).await;
-    assert_eq!(
-        worker.list("s", "g").await,
-        [json!({ "n": 42 }), json!({ "n": 2 })]
-    );
+    assert_eq!(worker.list("s", "g").await, [json!({ "n": 42 }), json!({ "n": 2 })]);
     assert_eq!(worker.call("stream::get", item("s", "g", "i0")).await, Ok(None));
-    let groups = worker
-        .result_of("stream::list_groups", json!({ "stream_name": "s" }))
-        .await;
+    let groups = worker.result_of("stream::list_groups", json!({ "stream_name": "s" })).await;
     assert_eq!(groups, Some(json!(["g"])));
     let (mut subscriber, sync) = Subscriber::of_group(server.streams(), "s", "emptied").await;
     assert_eq!(sync.data(), json!([]));
     worker.set("s", "emptied", "new", json!(1)).await;
     let created = subscriber.next_of("create").await;
-    assert_eq!(
-        created.revision,
-        last.revision.map(|revision| revision + 1),
-        "revisions go on"
-    );
-    assert!(
-        created.timestamp > sync.timestamp && sync.timestamp > last.timestamp,
-        "timestamps go on"
-    );
+    assert_eq!(created.revision, last.revision.map(|revision| revision + 1), "revisions go on");
+    assert!(created.timestamp > sync.timestamp && sync.timestamp > last.timestamp, "timestamps go on");
 }

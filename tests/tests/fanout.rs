@@ -43,16 +43,10 @@ impl Progress {
 
 /// Follows the group until the change with the data `"end"`.
 async fn follow(mut subscriber: Subscriber, progress: Arc<Progress>) -> Seen {
-    let mut seen = Seen {
-        revisions: Vec::new(),
-        timestamps: Vec::new(),
-    };
+    let mut seen = Seen { revisions: Vec::new(), timestamps: Vec::new() };
     loop {
         let frame = subscriber.next().await;
-        assert_ne!(
-            frame.event.kind, "sync",
-            "resynchronised instead of shown every change: {frame:?}"
-        );
+        assert_ne!(frame.event.kind, "sync", "resynchronised instead of shown every change: {frame:?}");
         let revision = frame.revision.expect("a change has a revision");
         seen.revisions.push(revision);
         seen.timestamps.push(frame.timestamp);
@@ -89,12 +83,7 @@ async fn two_subscribers_see_every_revision_once_and_in_the_same_order() {
             within(headwater_tests::DEADLINE, "a subscriber to keep up", reached).await;
         }
         let id = format!("i{:03}", sent % 500);
-        writer
-            .start(
-                "stream::set",
-                stored("s", "g", &id, json!({ "id": id, "n": sent })),
-            )
-            .await;
+        writer.start("stream::set", stored("s", "g", &id, json!({ "id": id, "n": sent }))).await;
         sent += 1;
     }
     while answered < sent {
@@ -107,11 +96,7 @@ async fn two_subscribers_see_every_revision_once_and_in_the_same_order() {
     let expected: Vec<u64> = (1..=sent + 1).collect();
     for (_, follower) in followers {
         let seen = follower.await.expect("a subscriber does not fail");
-        assert!(
-            seen.revisions == expected,
-            "{}",
-            first_difference(&seen.revisions, &expected)
-        );
+        assert!(seen.revisions == expected, "{}", first_difference(&seen.revisions, &expected));
         for pair in seen.timestamps.windows(2) {
             assert!(pair[0] < pair[1], "timestamps strictly increase: {pair:?}");
         }
@@ -145,16 +130,12 @@ async fn after_high_rate_writes_and_a_restart_every_later_change_is_newer() {
     let numbers = (20..).take_while(|n| n % 64 != 0 || Instant::now() < end);
     let sent = 20 + writer.pipeline("stream::set", 1_024, numbers.map(set)).await;
     println!("{} sets in 3 s", sent - 20);
-    let mut list: Vec<_> = (0..20)
-        .map(|n| item((sent - 1) - (sent - 1 + 20 - n) % 20))
-        .collect();
+    let mut list: Vec<_> = (0..20).map(|n| item((sent - 1) - (sent - 1 + 20 - n) % 20)).collect();
     assert_eq!(writer.list("s", "g").await, list);
     follower.ask(&format!("group {}", json!(list))).await;
     let (mut subscriber, before) = Subscriber::of_group(server.streams(), "s", "g").await;
     assert_eq!(before.data(), json!(list));
-    writer
-        .set("s", "g", "i00", json!({ "id": "i00", "n": "last before" }))
-        .await;
+    writer.set("s", "g", "i00", json!({ "id": "i00", "n": "last before" })).await;
     let before = subscriber.next_of("update").await;
 
     server.kill9().await;
@@ -162,29 +143,14 @@ async fn after_high_rate_writes_and_a_restart_every_later_change_is_newer() {
 
     let mut writer = Worker::connect(server.workers()).await;
     let (mut subscriber, after) = Subscriber::of_group(server.streams(), "s", "g").await;
-    assert!(
-        after.timestamp > before.timestamp,
-        "{} > {}",
-        after.timestamp,
-        before.timestamp
-    );
+    assert!(after.timestamp > before.timestamp, "{} > {}", after.timestamp, before.timestamp);
     let mut last = after;
     for n in [0, 7, 13] {
         list[n] = json!({ "id": format!("i{n:02}"), "n": "later" });
         writer.set("s", "g", &format!("i{n:02}"), &list[n]).await;
         let frame = subscriber.next_of("update").await;
-        assert!(
-            frame.timestamp > last.timestamp,
-            "{} > {}",
-            frame.timestamp,
-            last.timestamp
-        );
-        assert!(
-            frame.revision > before.revision,
-            "{:?} > {:?}",
-            frame.revision,
-            before.revision
-        );
+        assert!(frame.timestamp > last.timestamp, "{} > {}", frame.timestamp, last.timestamp);
+        assert!(frame.revision > before.revision, "{:?} > {:?}", frame.revision, before.revision);
         last = frame;
     }
     follower.ask(&format!("group {}", json!(list))).await;

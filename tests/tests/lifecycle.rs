@@ -57,12 +57,7 @@ async fn a_second_signal_ends_it_at_once() {
     stops_accepting(&server).await;
     server.ask_to_stop();
     // Its own patience with the call would be 10 s and more.
-    within(
-        Duration::from_secs(5),
-        "the end after a second signal",
-        server.exited(),
-    )
-    .await;
+    within(Duration::from_secs(5), "the end after a second signal", server.exited()).await;
 }
 
 /// Waits until a new connection is no longer served.
@@ -88,41 +83,21 @@ async fn stops_accepting(server: &Server) {
 async fn the_report_says_what_listens_and_what_is_stored() {
     let mut server = Server::start().await;
     let report = server.report().join("\n");
-    assert!(
-        report.starts_with("headwater "),
-        "the first line names the program: {report}"
-    );
-    assert!(
-        report.contains(server.workers()) && report.contains(server.streams()),
-        "{report}"
-    );
+    assert!(report.starts_with("headwater "), "the first line names the program: {report}");
+    assert!(report.contains(server.workers()) && report.contains(server.streams()), "{report}");
     let (worker_port, stream_port) = server.ports();
-    assert!(
-        worker_port != 0 && stream_port != 0,
-        "the real ports are shown: {report}"
-    );
+    assert!(worker_port != 0 && stream_port != 0, "the real ports are shown: {report}");
     let mut worker = Worker::connect(server.workers()).await;
     for n in 0..3 {
-        worker
-            .set("s", &format!("g{}", n % 2), &format!("i{n}"), json!(n))
-            .await;
+        worker.set("s", &format!("g{}", n % 2), &format!("i{n}"), json!(n)).await;
     }
     server.kill9().await;
     let server = server.restart().await;
-    let store = server
-        .report()
-        .iter()
-        .find(|line| line.trim_start().starts_with("store"));
+    let store = server.report().iter().find(|line| line.trim_start().starts_with("store"));
     let store = store.expect("the report names the store");
     let data = server.setup().folder().join("data");
-    assert!(
-        store.contains("file_based") && store.contains(&*data.to_string_lossy()),
-        "{store}"
-    );
-    assert!(
-        store.contains("3 items") && store.contains("2 groups") && store.contains(" ms"),
-        "{store}"
-    );
+    assert!(store.contains("file_based") && store.contains(&*data.to_string_lossy()), "{store}");
+    assert!(store.contains("3 items") && store.contains("2 groups") && store.contains(" ms"), "{store}");
 }
 
 /// The start ended with this code, after one line on stderr that has all these words.
@@ -144,10 +119,7 @@ async fn a_port_in_use_is_one_line_and_exit_code_1() {
     ended_with(&ended, 1, &[&worker_port.to_string()]);
     let ended = Setup::new().ports(0, stream_port).start_and_fail().await;
     ended_with(&ended, 1, &[&stream_port.to_string()]);
-    Worker::connect(server.workers())
-        .await
-        .set("s", "g", "i", json!("unharmed"))
-        .await;
+    Worker::connect(server.workers()).await.set("s", "g", "i", json!("unharmed")).await;
 }
 
 #[tokio::test]
@@ -156,10 +128,7 @@ async fn a_data_folder_in_use_is_one_line_and_exit_code_1() {
     let data = server.setup().folder().join("data");
     let ended = Setup::new().data(&data).start_and_fail().await;
     ended_with(&ended, 1, &[&data.to_string_lossy()]);
-    Worker::connect(server.workers())
-        .await
-        .set("s", "g", "i", json!("unharmed"))
-        .await;
+    Worker::connect(server.workers()).await.set("s", "g", "i", json!("unharmed")).await;
     // The lock goes with the process that had it.
     server.kill9().await;
     let other = Setup::new().data(&data).start().await;
@@ -179,10 +148,7 @@ async fn a_data_folder_that_cannot_be_one_is_one_line_and_exit_code_1() {
         let ended = setup.clone().data(&data).start_and_fail().await;
         ended_with(&ended, 1, &[&data.to_string_lossy()]);
     }
-    assert_eq!(
-        std::fs::read_to_string(&file).expect("the file is there"),
-        "in the way"
-    );
+    assert_eq!(std::fs::read_to_string(&file).expect("the file is there"), "in the way");
 }
 
 #[tokio::test]
@@ -195,41 +161,24 @@ async fn a_bad_configuration_names_file_and_key_and_ends_with_exit_code_2() {
         (stream("{ prot: 3112 }"), "prot"),
         (stream("{ port: many }"), "port"),
         (stream("{ port: 70000 }"), "port"),
-        (
-            stream("{ port: \"${HEADWATER_TEST_UNSET}\" }"),
-            "HEADWATER_TEST_UNSET",
-        ),
-        (
-            "- class: headwater\n  config: { worker_prot: 1 }\n".to_owned(),
-            "worker_prot",
-        ),
-        (
-            "- class: headwater\n  config: { limits: { value_byte: 1 } }\n".to_owned(),
-            "value_byte",
-        ),
+        (stream("{ port: \"${HEADWATER_TEST_UNSET}\" }"), "HEADWATER_TEST_UNSET"),
+        ("- class: headwater\n  config: { worker_prot: 1 }\n".to_owned(), "worker_prot"),
+        ("- class: headwater\n  config: { limits: { value_byte: 1 } }\n".to_owned(), "value_byte"),
         (
             "- class: headwater\n  config: { timeouts: { idle_timeout_ms: soon } }\n".to_owned(),
             "idle_timeout_ms",
         ),
-        (
-            "- class: modules::nothing::Nothing\n".to_owned(),
-            "modules::nothing::Nothing",
-        ),
+        ("- class: modules::nothing::Nothing\n".to_owned(), "modules::nothing::Nothing"),
     ];
     for (config, key) in bad {
         std::fs::write(&path, &config).expect("the configuration can be written");
-        for arguments in [
-            vec!["--config", &*name],
-            vec!["serve", "--config", &*name],
-            vec!["check", "--config", &*name],
-        ] {
+        for arguments in
+            [vec!["--config", &*name], vec!["serve", "--config", &*name], vec!["check", "--config", &*name]]
+        {
             let (status, stdout, stderr) = run_to_exit(&arguments).await;
             assert_eq!(status.code(), Some(2), "{arguments:?} {config}: {stdout}{stderr}");
             let said = format!("{stdout}{stderr}");
-            assert!(
-                said.contains(&*name) && said.contains(key),
-                "{arguments:?} {config}: {said:?}"
-            );
+            assert!(said.contains(&*name) && said.contains(key), "{arguments:?} {config}: {said:?}");
         }
     }
     let missing = setup.folder().join("missing.yaml");
@@ -245,10 +194,7 @@ async fn check_says_ok_and_touches_nothing() {
     let (status, stdout, stderr) = run_to_exit(&["check", "--config", &path.to_string_lossy()]).await;
     assert_eq!(status.code(), Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("ok"), "{stdout:?}");
-    assert!(
-        !setup.folder().join("data").exists(),
-        "a check makes no data folder"
-    );
+    assert!(!setup.folder().join("data").exists(), "a check makes no data folder");
 }
 
 // Peers.
@@ -274,10 +220,7 @@ async fn a_silent_peer_is_let_go_and_one_that_answers_pings_stays() {
         }
     }
     let mut other = Worker::connect(server.workers()).await;
-    assert_eq!(
-        other.result_of("idle::function", json!({})).await,
-        Some(json!("awake"))
-    );
+    assert_eq!(other.result_of("idle::function", json!({})).await, Some(json!("awake")));
     other.set("s", "g", "i", json!(1)).await;
     let (created, _subscriber) = live.await.expect("the live subscriber is still there");
     assert_eq!(created.data(), json!(1));
@@ -289,12 +232,7 @@ async fn silent_until_closed(address: &str) {
     let mut tcp = Socket::connect(address).await.into_inner();
     let mut bytes = Vec::new();
     // A reset is an end, too.
-    let _ = within(
-        DEADLINE,
-        "the server to let a silent peer go",
-        tcp.read_to_end(&mut bytes),
-    )
-    .await;
+    let _ = within(DEADLINE, "the server to let a silent peer go", tcp.read_to_end(&mut bytes)).await;
 }
 
 #[tokio::test]
@@ -304,20 +242,12 @@ async fn a_peer_that_never_finishes_its_handshake_is_let_go() {
     for address in [server.workers(), server.streams()] {
         let host = address.trim_start_matches("ws://").trim_end_matches('/');
         let mut tcp = std::net::TcpStream::connect(host).expect("the port is open");
-        tcp.write_all(b"GET / HTTP/1.1\r\nHost: ")
-            .expect("the server reads");
+        tcp.write_all(b"GET / HTTP/1.1\r\nHost: ").expect("the server reads");
         tcp.set_nonblocking(true).expect("a socket can be nonblocking");
         let mut tcp = tokio::net::TcpStream::from_std(tcp).expect("a socket can be registered");
         let mut bytes = Vec::new();
-        let _ = within(
-            DEADLINE,
-            "the server to let go of half a handshake",
-            tcp.read_to_end(&mut bytes),
-        )
-        .await;
+        let _ =
+            within(DEADLINE, "the server to let go of half a handshake", tcp.read_to_end(&mut bytes)).await;
     }
-    Worker::connect(server.workers())
-        .await
-        .set("s", "g", "i", json!("unharmed"))
-        .await;
+    Worker::connect(server.workers()).await.set("s", "g", "i", json!("unharmed")).await;
 }

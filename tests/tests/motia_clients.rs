@@ -6,9 +6,7 @@ use serde_json::json;
 #[tokio::test]
 async fn the_browser_client_sees_sync_changes_and_events() {
     let server = Server::start().await;
-    Script::node(&server, "subscribe.mjs", &["browser"])
-        .succeeds()
-        .await;
+    Script::node(&server, "subscribe.mjs", &["browser"]).succeeds().await;
 }
 
 #[tokio::test]

@@ -33,9 +33,6 @@ async fn a_node_worker_survives_kill_9_and_finds_what_was_acknowledged() {
     assert_eq!(held, json!(values));
     // It has registered its function again, too.
     let mut other = Worker::connect(server.workers()).await;
-    assert_eq!(
-        other.result_of("survive::echo", json!(7)).await,
-        Some(json!({ "echo": 7 }))
-    );
+    assert_eq!(other.result_of("survive::echo", json!(7)).await, Some(json!({ "echo": 7 })));
     survivor.finish().await;
 }

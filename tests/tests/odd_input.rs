@@ -39,40 +39,23 @@ async fn a_name_may_be_any_text() {
     ];
     for name in names {
         let (mut subscriber, sync) = Subscriber::of_group(server.streams(), name, name).await;
-        assert_eq!(
-            (sync.stream_name.as_str(), sync.group_id.as_str(), &sync.id),
-            (name, name, &None)
-        );
+        assert_eq!((sync.stream_name.as_str(), sync.group_id.as_str(), &sync.id), (name, name, &None));
         worker.set(name, name, name, json!(name)).await;
         let frame = subscriber.next_of("create").await;
-        assert_eq!(
-            (frame.stream_name.as_str(), frame.id.as_deref()),
-            (name, Some(name))
-        );
-        assert_eq!(
-            worker.result_of("stream::get", item(name, name, name)).await,
-            Some(json!(name))
-        );
+        assert_eq!((frame.stream_name.as_str(), frame.id.as_deref()), (name, Some(name)));
+        assert_eq!(worker.result_of("stream::get", item(name, name, name)).await, Some(json!(name)));
         assert_eq!(worker.list(name, name).await, [json!(name)]);
-        let groups = worker
-            .result_of("stream::list_groups", json!({ "stream_name": name }))
-            .await;
+        let groups = worker.result_of("stream::list_groups", json!({ "stream_name": name })).await;
         assert_eq!(groups, Some(json!([name])));
 
         // The same by its path.
         let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let path = format!(
-            "{}/stream/{encoded}/{encoded}",
-            server.streams().trim_end_matches('/')
-        );
+        let path = format!("{}/stream/{encoded}/{encoded}", server.streams().trim_end_matches('/'));
         let mut by_path = Subscriber::connect(&path).await;
         let sync = by_path.next_of("sync").await;
         assert_eq!((sync.stream_name.as_str(), sync.data()), (name, json!([name])));
     }
-    let all = worker
-        .result_of("stream::list_all", json!({}))
-        .await
-        .expect("a result");
+    let all = worker.result_of("stream::list_all", json!({})).await.expect("a result");
     assert_eq!(all["count"], json!(names.len() + 1));
     bystander.notices_nothing().await;
 }
@@ -111,10 +94,7 @@ async fn a_value_that_json_allows_comes_back_exactly_as_it_was_sent() {
     ];
     for (n, value) in values.into_iter().enumerate() {
         let id = format!("i{n}");
-        let result = worker
-            .call("stream::set", stored("s", "g", &id, value))
-            .await
-            .expect("a set succeeds");
+        let result = worker.call("stream::set", stored("s", "g", &id, value)).await.expect("a set succeeds");
         let result: SetResult =
             serde_json::from_str(&result.expect("a set has a result")).expect("a result is JSON");
         assert_eq!(result.new_value.get(), value);
@@ -123,13 +103,8 @@ async fn a_value_that_json_allows_comes_back_exactly_as_it_was_sent() {
         assert_eq!(subscriber.next_of("create").await.data_text(), value);
     }
     let check = async |worker: &mut Worker, streams: &str| {
-        let list = worker
-            .call("stream::list", json!({ "stream_name": "s", "group_id": "g" }))
-            .await;
-        assert_eq!(
-            exact(&list.expect("a list succeeds").expect("a list has a result")),
-            values
-        );
+        let list = worker.call("stream::list", json!({ "stream_name": "s", "group_id": "g" })).await;
+        assert_eq!(exact(&list.expect("a list succeeds").expect("a list has a result")), values);
         let (_, sync) = Subscriber::of_group(streams, "s", "g").await;
         assert_eq!(exact(sync.data_text()), values);
     };
@@ -152,17 +127,7 @@ fn exact(array: &str) -> Vec<String> {
 async fn what_json_does_not_allow_is_no_value() {
     let server = Server::start().await;
     let mut worker = Worker::connect(server.workers()).await;
-    for value in [
-        "NaN",
-        "01",
-        "'a'",
-        "[1,]",
-        "\"\u{1}\"",
-        "undefined",
-        r#""\x""#,
-        "1 2",
-        "",
-    ] {
+    for value in ["NaN", "01", "'a'", "[1,]", "\"\u{1}\"", "undefined", r#""\x""#, "1 2", ""] {
         // The whole frame is no JSON then, so that nobody knows which call to answer.
         worker.start("stream::set", stored("s", "g", "i", value)).await;
         still_works(&mut worker).await;

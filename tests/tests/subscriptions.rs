@@ -51,10 +51,7 @@ async fn the_same_subscription_id_means_one_subscription() {
         subscriber.send_join("group", stream, group, id).await;
         let frame = subscriber.next().await;
         assert_eq!(frame.error_code(), "duplicate_subscription");
-        assert_eq!(
-            (frame.stream_name.as_str(), frame.group_id.as_str()),
-            (stream, group)
-        );
+        assert_eq!((frame.stream_name.as_str(), frame.group_id.as_str()), (stream, group));
     }
     worker.set("s", "other", "i", json!(1)).await;
     worker.set("s", "g", "i", json!(2)).await;
@@ -79,10 +76,7 @@ async fn leave_without_join_is_an_error_and_nothing_more() {
     subscriber.leave("group", "s", "g", None).await;
     assert_eq!(subscriber.next_error().await, "unknown_subscription");
     // Somebody else's subscription is unknown as well.
-    bystander
-        .subscriber
-        .join("mine", "bystander", "other", None)
-        .await;
+    bystander.subscriber.join("mine", "bystander", "other", None).await;
     subscriber.leave("mine", "bystander", "other", None).await;
     assert_eq!(subscriber.next_error().await, "unknown_subscription");
     still_joins(&mut subscriber).await;
@@ -96,9 +90,7 @@ async fn a_connection_has_a_bounded_number_of_subscriptions() {
     let mut subscriber = Subscriber::connect(server.streams()).await;
     let limit = Limits::default().subscriptions;
     for n in 0..limit {
-        subscriber
-            .join(&format!("{n}"), "s", &format!("g{n}"), None)
-            .await;
+        subscriber.join(&format!("{n}"), "s", &format!("g{n}"), None).await;
     }
     subscriber.send_join("one more", "s", "g", None).await;
     assert_eq!(subscriber.next_error().await, "too_many_subscriptions");

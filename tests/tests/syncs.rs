@@ -16,10 +16,7 @@ fn set(n: usize) -> String {
 async fn syncs_of(sets: usize, window: usize) -> usize {
     let mut server = Setup::new().count_syncs().start().await;
     let mut worker = Worker::connect(server.workers()).await;
-    assert_eq!(
-        worker.pipeline("stream::set", window, (0..sets).map(set)).await,
-        sets
-    );
+    assert_eq!(worker.pipeline("stream::set", window, (0..sets).map(set)).await, sets);
     drop(worker);
     assert_eq!(server.terminate().await, Some(0));
     server.syncs()
@@ -29,15 +26,9 @@ async fn syncs_of(sets: usize, window: usize) -> usize {
 async fn every_acknowledged_set_is_synced_and_sets_that_come_together_share_a_sync() {
     let idle = syncs_of(0, 1).await;
     let sequential = syncs_of(SETS, 1).await - idle;
-    assert!(
-        sequential >= SETS,
-        "{SETS} sets one after the other, but only {sequential} syncs"
-    );
+    assert!(sequential >= SETS, "{SETS} sets one after the other, but only {sequential} syncs");
     let together = syncs_of(MANY, WINDOW).await - idle;
     assert!(together > 0, "no sync at all");
-    assert!(
-        together <= MANY / 4,
-        "{MANY} sets, {WINDOW} at a time, took {together} syncs: no group commit"
-    );
+    assert!(together <= MANY / 4, "{MANY} sets, {WINDOW} at a time, took {together} syncs: no group commit");
     println!("{SETS} sets: {sequential} syncs; {MANY} sets, {WINDOW} at a time: {together} syncs");
 }

@@ -145,7 +145,7 @@ impl BatchBytes {
         record.encode(&mut self.bytes);
         let payload = self.bytes.len() - start - RECORD_HEADER;
         assert!(payload < MAX_RECORD, "limits keep a record far below 256 MiB");
-        self.set_length(payload as u32);
+        self.set_length(u32::try_from(payload).expect("less than 256 MiB"));
     }
 
     /// Marks the last record and gives the bytes away.

@@ -82,10 +82,10 @@ impl<'a> Record<'a> {
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    out.push(number as u8 & 0x7f);
+    out.push(number.to_le_bytes()[0]);
 }
 
 fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {

@@ -105,12 +105,31 @@ pub struct Payload {
 /// A frame that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
-    /// The call that must be answered with `error`, if the frame was one: its id and its function.
-    pub call: Option<(String, String)>,
-    /// The trigger that must be answered with `error`, if the frame was a registration: its id and its type.
-    pub trigger: Option<(String, String)>,
+    /// Who must be told.
+    pub answer: BadFrameAnswer,
     /// What is wrong.
     pub error: CallError,
+}
+
+/// How the sender of a [`BadFrame`] learns of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadFrameAnswer {
+    /// As the answer to a call.
+    Call {
+        /// The caller's id of it.
+        invocation_id: String,
+        /// What it called, as far as that could be read.
+        function_id: String,
+    },
+    /// As the refusal of a trigger.
+    Trigger {
+        /// The worker's id for it.
+        id: String,
+        /// Its type, as far as that could be read.
+        trigger_type: String,
+    },
+    /// Not at all: the protocol has no answer for it.
+    None,
 }
 
 /// Every field of every frame type. None is required here: each type checks its own.
@@ -191,7 +210,7 @@ fn read_fields(text: &str) -> Result<Fields<'_>, BadFrame> {
 
 impl BadFrame {
     fn of_nothing(error: CallError) -> BadFrame {
-        BadFrame { call: None, trigger: None, error }
+        BadFrame { answer: BadFrameAnswer::None, error }
     }
 }
 
@@ -312,15 +331,21 @@ impl<'a> Frame<'a> {
     }
 
     fn bad_call(&self, error: CallError) -> BadFrame {
-        let id = lenient_text(self.fields.invocation_id);
-        let function = lenient_text(self.fields.function_id).unwrap_or_default();
-        BadFrame { call: id.map(|id| (id, function)), trigger: None, error }
+        let function_id = lenient_text(self.fields.function_id).unwrap_or_default();
+        let answer = match lenient_text(self.fields.invocation_id) {
+            Some(invocation_id) => BadFrameAnswer::Call { invocation_id, function_id },
+            None => BadFrameAnswer::None,
+        };
+        BadFrame { answer, error }
     }
 
     fn bad_trigger(&self, error: CallError) -> BadFrame {
-        let id = lenient_text(self.fields.id);
-        let kind = lenient_text(self.fields.trigger_type).unwrap_or_default();
-        BadFrame { call: None, trigger: id.map(|id| (id, kind)), error }
+        let trigger_type = lenient_text(self.fields.trigger_type).unwrap_or_default();
+        let answer = match lenient_text(self.fields.id) {
+            Some(id) => BadFrameAnswer::Trigger { id, trigger_type },
+            None => BadFrameAnswer::None,
+        };
+        BadFrame { answer, error }
     }
 }
 

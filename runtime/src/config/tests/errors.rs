@@ -120,7 +120,7 @@ fn an_unknown_key_is_refused_with_the_known_ones() {
     "#);
     assert_snapshot!(own_errors(&["port: 1", "limits: {frames: 1}", "timeouts: {call: 1}"]), @r"
     headwater.yaml: modules[0].config.port: unknown key; expected `worker_host`, `worker_port`, `limits` or `timeouts`
-    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox` or `commit_backlog_bytes`
+    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox` or `commit_backlog_bytes`
     headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
     ");
 }

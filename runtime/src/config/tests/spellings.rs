@@ -133,6 +133,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
       name_bytes: 1
       value_bytes: 2
       group_bytes: 3
+      update_ops: 16
       json_depth: 4
       subscriptions: 5
       registrations: 6
@@ -156,6 +157,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
         name_bytes: 1,
         value_bytes: 2,
         group_bytes: 3,
+        update_ops: 16,
         json_depth: 4,
         subscriptions: 5,
         registrations: 6,
