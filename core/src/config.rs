@@ -30,6 +30,14 @@ pub struct Limits {
     pub calls_in_flight: usize,
 }
 
+impl Limits {
+    /// The most that [`Limits::name_bytes`] may be. With [`Limits::MAX_VALUE_BYTES`] it keeps a change within
+    /// one record of the log.
+    pub const MAX_NAME_BYTES: usize = 64 << 10;
+    /// The most that [`Limits::value_bytes`] may be.
+    pub const MAX_VALUE_BYTES: usize = 128 << 20;
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

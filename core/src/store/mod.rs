@@ -98,6 +98,9 @@ pub(crate) enum Output {
     Release { event: Event, snapshot: Option<Snapshot> },
 }
 
+/// What a group's limit leaves for the frame around its list: names, ids and fields.
+const LIST_ENVELOPE: usize = 8 << 10;
+
 /// How far ahead of the event at hand stamps are reserved, in milliseconds.
 const RESERVE_AHEAD: u64 = 1_000;
 
@@ -427,8 +430,8 @@ fn check_group_size(
     limits: &Limits,
 ) -> Result<(), String> {
     let bytes = root.bytes - old.map_or(0, |old| root::weight(id, old)) + root::weight(id, new);
-    if bytes > limits.group_bytes && bytes > root.bytes {
-        let limit = limits.group_bytes;
+    let limit = limits.group_bytes;
+    if bytes + LIST_ENVELOPE > limit && bytes > root.bytes {
         return Err(format!("the group would hold {bytes} bytes; the limit is {limit} (`group_bytes`)"));
     }
     Ok(())

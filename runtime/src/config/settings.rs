@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use headwater_core::config::Limits;
+
 use super::reader::{Place, Section};
 use super::{Config, ConfigError, Listen};
 
@@ -13,6 +15,8 @@ type Limit<'a> = (&'static str, &'a mut usize, Unit);
 #[derive(Clone, Copy)]
 enum Unit {
     Bytes,
+    NameBytes,
+    ValueBytes,
     Levels,
     Count,
 }
@@ -21,6 +25,8 @@ impl Unit {
     fn expected(self) -> (&'static str, RangeInclusive<u64>) {
         match self {
             Unit::Bytes => ("a whole number of bytes", 1..=u32::MAX.into()),
+            Unit::NameBytes => ("a whole number of bytes", 1..=Limits::MAX_NAME_BYTES as u64),
+            Unit::ValueBytes => ("a whole number of bytes", 1..=Limits::MAX_VALUE_BYTES as u64),
             // Whoever parses a value needs stack for each level.
             Unit::Levels => ("a whole number of levels", 1..=1_024),
             Unit::Count => ("a whole number", 1..=100_000_000),
@@ -58,8 +64,8 @@ pub(super) fn read_listen(
 fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
     let (core, net) = (&mut config.core.limits, &mut config.net);
     let limits: [Limit; 16] = [
-        ("name_bytes", &mut core.name_bytes, Unit::Bytes),
-        ("value_bytes", &mut core.value_bytes, Unit::Bytes),
+        ("name_bytes", &mut core.name_bytes, Unit::NameBytes),
+        ("value_bytes", &mut core.value_bytes, Unit::ValueBytes),
         ("group_bytes", &mut core.group_bytes, Unit::Bytes),
         ("update_ops", &mut core.update_ops, Unit::Count),
         ("json_depth", &mut core.json_depth, Unit::Levels),

@@ -183,8 +183,8 @@ fn a_number_out_of_bounds_is_refused() {
         "timeouts: {idle_timeout_ms: 20000}",
     ]), @r"
     headwater.yaml: modules[0].config.worker_port: expected a port from 0 to 65535, found the number 100000
-    headwater.yaml: modules[0].config.limits.value_bytes: expected a whole number of bytes from 1 to 4294967295, found the number 0
-    headwater.yaml: modules[0].config.limits.value_bytes: expected a whole number of bytes from 1 to 4294967295, found the number 1e+20
+    headwater.yaml: modules[0].config.limits.value_bytes: expected a whole number of bytes from 1 to 134217728, found the number 0
+    headwater.yaml: modules[0].config.limits.value_bytes: expected a whole number of bytes from 1 to 134217728, found the number 1e+20
     headwater.yaml: modules[0].config.limits.json_depth: expected a whole number of levels from 1 to 1024, found the number 100000
     headwater.yaml: modules[0].config.limits.inbox: expected a whole number from 1 to 100000000, found the number 0
     headwater.yaml: modules[0].config.timeouts.call_ms: expected a whole number of milliseconds from 1 to 2592000000, found the number 0
