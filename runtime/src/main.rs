@@ -133,7 +133,8 @@ fn report(started: &Started, store: &str) -> String {
                 0 => String::new(),
                 torn => format!("; {torn} bytes of an unfinished write were cut off"),
             };
-            format!("{store}: {items} items in {groups} groups, recovered in {ms} ms{torn}")
+            let (items, groups) = (counted(*items, "item"), counted(*groups, "group"));
+            format!("{store}: {items} in {groups}, recovered in {ms} ms{torn}")
         }
     };
     format!(
@@ -142,6 +143,10 @@ fn report(started: &Started, store: &str) -> String {
         started.workers,
         started.streams,
     )
+}
+
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// To standard output; a reader that has gone away is no reason to stop.

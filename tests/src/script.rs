@@ -31,6 +31,21 @@ impl Script {
         Script::start(server, script, Command::new(python).arg(script).args(arguments).current_dir(folder))
     }
 
+    /// Starts a script that is not one of the tests' own, such as one of the README, in `folder`; the published
+    /// npm packages are there for it.
+    pub fn elsewhere(server: &Server, folder: &Path, script: &str) -> Script {
+        let packages = self::folder("node").join("node_modules");
+        let python = self::folder("python").join(".venv/bin/python");
+        needs(&packages.join("iii-sdk"), "the npm packages of the tests are");
+        needs(&python, "the Python environment of the tests is");
+        let link = folder.join("node_modules");
+        if !link.exists() {
+            std::os::unix::fs::symlink(packages, link).expect("a link can be made");
+        }
+        let interpreter = if script.ends_with(".py") { python } else { "node".into() };
+        Script::start(server, script, Command::new(interpreter).arg(script).current_dir(folder))
+    }
+
     /// Waits for the script to end, which it must do with 0.
     pub async fn succeeds(mut self) {
         let status = self.process.exited(SCRIPT_DEADLINE).await;

@@ -170,6 +170,11 @@ impl Server {
         (port_of(&self.workers), port_of(&self.streams))
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Its setup, with the ports it has.
     pub fn setup(&self) -> &Setup {
         &self.setup
