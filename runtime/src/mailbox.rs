@@ -74,9 +74,13 @@ impl<Q: Queue> Mailbox<Q> {
     /// The next thing to do, without waiting for one. After [`Next::Flush`] comes [`Mailbox::flushed`].
     pub(crate) fn next(&self) -> Next<Q::Frame> {
         let mut state = self.state();
+        let crowded = state.queue.is_crowded();
         match state.queue.pop() {
             Some(frame) => {
                 state.sending = true;
+                if crowded && !state.queue.is_crowded() {
+                    self.emptied.notify_waiters();
+                }
                 Next::Send(frame)
             }
             None => match state.closing.take() {

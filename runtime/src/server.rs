@@ -227,6 +227,8 @@ impl<P: Platform> Port<P> {
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
+                // The peer gave up while it waited to be accepted: that says nothing about the next one.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     tracing::warn!(%error, who, "a connection can't be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
