@@ -112,6 +112,14 @@ pub(crate) fn kind_of(json: &str) -> &'static str {
     }
 }
 
+/// Why a JSON text can't be read as a string, for people.
+pub(crate) fn no_string(json: &str) -> String {
+    match kind_of(json) {
+        "a string" => "has an escape that is no Unicode character".to_owned(),
+        found => format!("must be a string, got {found}"),
+    }
+}
+
 fn check_depth(text: &str, limits: &Limits) -> Result<(), JsonError> {
     match deeper_than(text, limits.json_depth) {
         true => Err(JsonError::TooDeep { limit: limits.json_depth }),

@@ -265,7 +265,7 @@ fn group_sync(event: &Event, snapshot: Option<Snapshot>, epoch: Epoch) -> SyncFr
     SyncFrame {
         target: Target { group: event.group.clone(), item: None },
         state: Durable {
-            stamp: event.stamp,
+            stamp: event.stamp.of_sync(),
             revision: event.revision,
             state: State::Group(snapshot.unwrap_or_default()),
         },

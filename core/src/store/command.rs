@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::config::Limits;
 use crate::error::{CallError, code};
-use crate::json::{Json, JsonError, kind_of};
+use crate::json::{Json, JsonError, kind_of, no_string};
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName};
 use crate::ops::{self, UpdateOp};
 
@@ -253,13 +253,8 @@ impl<'a> Input<'a> {
 
     fn text(&self, field: &str, raw: Option<&RawValue>) -> Result<String, CallError> {
         let Some(raw) = raw else { return Err(missing(field)) };
-        serde_json::from_str(raw.get()).map_err(|_| {
-            let found = kind_of(raw.get());
-            match found {
-                "a string" => bad_input(format_args!("`{field}` has an escape that is no Unicode character")),
-                _ => bad_input(format_args!("`{field}` must be a string, got {found}")),
-            }
-        })
+        serde_json::from_str(raw.get())
+            .map_err(|_| bad_input(format_args!("`{field}` {}", no_string(raw.get()))))
     }
 
     fn value(&self, field: &str, raw: Option<&RawValue>) -> Result<Json, CallError> {

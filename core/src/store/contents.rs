@@ -65,6 +65,11 @@ impl Group {
         }
     }
 
+    /// Subscribers were told of an event with this stamp.
+    pub(super) fn advance_durable(&mut self, stamp: Stamp) {
+        self.durable.stamp = self.durable.stamp.max(stamp);
+    }
+
     /// Nothing that is not durable will become so.
     pub(super) fn roll_back(&mut self) {
         self.dirty.clear();

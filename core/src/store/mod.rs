@@ -111,6 +111,9 @@ pub(crate) struct Store {
     commits: Commits,
     /// The clock of all groups that never had a change: only its last stamp and reservation are used.
     shared: Root,
+    /// A group that never had a change, as subscribers may see it: stamped as the last event of such groups that
+    /// was released. The shared clock is ahead of it while events wait.
+    unchanged: Root,
     /// The batch that holds the shared clock's last reservation, until it is durable.
     shared_head: Option<BatchNumber>,
 }
@@ -130,7 +133,7 @@ impl Store {
     fn new(mut contents: Contents, commits: Commits, started: WallMs) -> Store {
         let stamp = contents.start_clocks(started);
         let shared = Root::starting_at(stamp);
-        Store { contents, commits, shared, shared_head: None }
+        Store { contents, commits, unchanged: shared.clone(), shared, shared_head: None }
     }
 
     /// Runs a command; the answer comes out now or once it is durable.
@@ -207,7 +210,7 @@ impl Store {
             self.shared_head = None;
         }
         for waiting in waiting {
-            release(waiting, out);
+            self.release(waiting, out);
         }
     }
 
@@ -240,7 +243,7 @@ impl Store {
 
     /// The durable state of a group or an item: what a subscriber starts from.
     pub(crate) fn durable(&self, target: &Target) -> Durable {
-        let root = self.contents.get(&target.group).map_or(&self.shared, Group::durable);
+        let root = self.contents.get(&target.group).map_or(&self.unchanged, Group::durable);
         let state = match &target.item {
             None => State::Group(root.snapshot().clone()),
             Some(id) => State::Item(root.get(id).map(|item| item.value.clone())),
@@ -384,7 +387,7 @@ impl Store {
 
     /// The newest state of a group, made if it is not there, to be changed by a record of `batch`.
     fn dirty_root(&mut self, group: &GroupPath, batch: BatchNumber) -> &mut Root {
-        let (key, group) = self.contents.ensure(group, self.shared.stamp);
+        let (key, group) = self.contents.ensure(group, self.unchanged.stamp);
         if group.head() != Some(batch) {
             self.commits.note_dirty(key);
         }
@@ -398,16 +401,31 @@ impl Store {
             None => Some(waiting),
         };
         if let Some(released) = released {
-            release(released, out);
+            self.release(released, out);
         }
     }
-}
 
-fn release(waiting: Waiting, out: &mut Vec<Output>) {
-    out.push(match waiting {
-        Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
-        Waiting::Event { event, snapshot } => Output::Release { event, snapshot },
-    });
+    fn release(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
+        out.push(match waiting {
+            Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
+            Waiting::Event { event, snapshot } => {
+                if matches!(event.kind, EventKind::Sent { .. }) {
+                    self.advance_durable(&event);
+                }
+                Output::Release { event, snapshot }
+            }
+        });
+    }
+
+    /// From now on snapshots are stamped above this event. One that is stored, or that was sent to a group with
+    /// changes, is in the group's durable state already; one that was sent before the group's first change is not.
+    fn advance_durable(&mut self, event: &Event) {
+        let group = self.contents.find(&event.group).and_then(|key| self.contents.by_key(key));
+        match group {
+            Some(group) => group.advance_durable(event.stamp),
+            None => self.unchanged.stamp = self.unchanged.stamp.max(event.stamp),
+        }
+    }
 }
 
 /// What the operations of an update make of an item, if it can be stored.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::text::{push_array, push_json_member, push_key, push_string, push_text_member};
 use crate::config::Limits;
-use crate::json::{Json, kind_of};
+use crate::json::{Json, no_string};
 use crate::log::Epoch;
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName, SubscriptionId, Target};
 use crate::store::{Durable, Event, EventKind, State};
@@ -138,8 +138,7 @@ fn name<T>(
 
 fn string(raw: Option<&RawValue>, field: &str) -> Result<String, String> {
     let Some(raw) = raw else { return Err(format!("`{field}` is missing")) };
-    serde_json::from_str(raw.get())
-        .map_err(|_| format!("`{field}` must be a string, got {}", kind_of(raw.get())))
+    serde_json::from_str(raw.get()).map_err(|_| format!("`{field}` {}", no_string(raw.get())))
 }
 
 fn bad_frame(message: String, data: Option<&Data<'_>>) -> StreamError {

@@ -1,5 +1,8 @@
 //! The worker port's frames: what the SDKs send and what they expect.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -7,7 +10,7 @@ use super::text::{push_array, push_json_member, push_key, push_string, push_text
 use crate::call::{Answer, Outcome};
 use crate::config::Limits;
 use crate::error::{CallError, code};
-use crate::json::{Json, kind_of};
+use crate::json::{Json, no_string};
 use crate::name::{FunctionId, NameError, TriggerId};
 use crate::rng::Uuid;
 use crate::store::{Builtin, Command};
@@ -200,12 +203,25 @@ pub fn parse(text: &str, limits: &Limits) -> Result<FromWorker, BadFrame> {
 fn read_fields(text: &str) -> Result<Fields<'_>, BadFrame> {
     // A derived reader would take an array of the fields in order, too.
     let text = text.trim_ascii_start();
-    let fields = if text.starts_with('{') {
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    } else {
-        Err("a frame is a JSON object".to_owned())
-    };
-    fields.map_err(|message| BadFrame::of_nothing(CallError::new(code::BAD_INPUT, message)))
+    if !text.starts_with('{') {
+        return Err(BadFrame::of_nothing(bad_input("a frame is a JSON object".to_owned())));
+    }
+    serde_json::from_str(text)
+        .map_err(|error| BadFrame { answer: call_of(text), error: bad_input(error.to_string()) })
+}
+
+/// The call that is to be answered if a frame is valid JSON but has a field twice, which [`Fields`] refuses.
+fn call_of(text: &str) -> BadFrameAnswer {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let member = |key: &str| lenient_text(members.get(key).copied());
+    let is_call = member("type").is_some_and(|kind| kind == "invokefunction");
+    match member("invocation_id").filter(|_| is_call) {
+        Some(invocation_id) => {
+            let function_id = member("function_id").or_else(|| member("function_path")).unwrap_or_default();
+            BadFrameAnswer::Call { invocation_id, function_id }
+        }
+        None => BadFrameAnswer::None,
+    }
 }
 
 impl BadFrame {
@@ -321,7 +337,7 @@ impl<'a> Frame<'a> {
         let Some(raw) = raw else { return Ok(None) };
         serde_json::from_str(raw.get())
             .map(Some)
-            .map_err(|_| bad_input(format!("`{field}` must be a string, got {}", kind_of(raw.get()))))
+            .map_err(|_| bad_input(format!("`{field}` {}", no_string(raw.get()))))
     }
 
     fn json(&self, field: &str, raw: Option<&RawValue>) -> Result<Option<Json>, CallError> {
@@ -331,7 +347,8 @@ impl<'a> Frame<'a> {
     }
 
     fn bad_call(&self, error: CallError) -> BadFrame {
-        let function_id = lenient_text(self.fields.function_id).unwrap_or_default();
+        let function_id =
+            lenient_text(self.fields.function_id.or(self.fields.function_path)).unwrap_or_default();
         let answer = match lenient_text(self.fields.invocation_id) {
             Some(invocation_id) => BadFrameAnswer::Call { invocation_id, function_id },
             None => BadFrameAnswer::None,
@@ -359,20 +376,21 @@ fn bad_input(message: String) -> CallError {
 
 /// What a worker says went wrong in its handler: an object with code and message, or anything at all.
 fn handler_error(raw: &RawValue) -> CallError {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Body {
         code: Option<String>,
         message: Option<String>,
         stacktrace: Option<String>,
     }
-    match serde_json::from_str(raw.get()) {
-        Ok(Body { code: Some(code), message: Some(message), stacktrace }) => {
-            CallError { code: code.into(), message, stacktrace }
-        }
-        _ => {
-            let message = serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
-            CallError::new(code::INVOCATION_FAILED, message)
-        }
+    // A derived reader would take an array of the fields in order, too.
+    let body =
+        Some(raw.get()).filter(|text| text.starts_with('{')).and_then(|text| serde_json::from_str(text).ok());
+    let text = || serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
+    let Body { code, message, stacktrace } = body.unwrap_or_default();
+    CallError {
+        code: code.map_or(Cow::Borrowed(code::INVOCATION_FAILED), Cow::Owned),
+        message: message.unwrap_or_else(text),
+        stacktrace,
     }
 }
 
