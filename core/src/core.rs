@@ -102,8 +102,8 @@ impl Core {
         self.functions.next_deadline().into_iter().chain(stop).min()
     }
 
-    /// How many bytes of changes and answers wait for the disk. While this is above its bound the runtime hands
-    /// in no more frames.
+    /// How many bytes of changes and answers gather for the next write. While this is above its bound the runtime
+    /// hands in no more frames.
     pub fn backlog_bytes(&self) -> usize {
         self.store.backlog_bytes()
     }
@@ -211,9 +211,7 @@ impl Core {
             match output {
                 Output::Persist(batch) => effects.push(Effect::Persist(batch)),
                 Output::Reply { caller, outcome } => effects.push(Effect::reply(caller, outcome)),
-                Output::Release { event, snapshot } => {
-                    self.hub.broadcast(event, snapshot, self.epoch, effects)
-                }
+                Output::Release(event) => self.hub.broadcast(event, self.epoch, effects),
             }
         }
     }

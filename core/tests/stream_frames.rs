@@ -88,7 +88,7 @@ fn frames_on_the_wire_are_what_the_clients_expect() {
     {"type":"stream","timestamp":1000001,"streamName":"s","groupId":"g\"\n","id":null,"event":{"type":"sync","data":[]},"revision":0,"epoch":"EPOCH"}
     {"type":"stream","timestamp":1000002,"streamName":"s","groupId":"g\"\n","id":"a\u0000","event":{"type":"create","data":{ "x" : 1e400, "x": "\ud800" }},"revision":1}
     {"type":"stream","timestamp":1000004,"streamName":"s","groupId":"g\"\n","id":"a\u0000","event":{"type":"delete","data":{ "x" : 1e400, "x": "\ud800" }},"revision":2}
-    {"type":"stream","timestamp":1000006,"streamName":"s","groupId":"g\"\n","id":"a","event":{"type":"sync","data":null},"revision":3}
+    {"type":"stream","timestamp":1000006,"streamName":"s","groupId":"g\"\n","id":"a","event":{"type":"sync","data":null},"revision":3,"epoch":"EPOCH"}
     {"type":"stream","timestamp":1000007,"streamName":"s","groupId":"g\"\n","id":null,"event":{"type":"sync","data":[]},"revision":3,"epoch":"EPOCH"}
     {"type":"stream","timestamp":1000008,"streamName":"s","groupId":"g\"\n","id":null,"event":{"type":"event","event":{"type":"event\t","data":{"k":1}}},"revision":3}
     {"type":"stream","timestamp":0,"streamName":"","groupId":"","id":null,"event":{"type":"error","error":{"code":"bad_frame","message":"`type` is missing"}}}

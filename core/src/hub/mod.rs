@@ -16,7 +16,8 @@ use crate::effect::Effect;
 use crate::key::{ChannelKey, SessionKey};
 use crate::log::Epoch;
 use crate::name::{GroupPath, ItemId, SubscriptionId, Target};
-use crate::store::{Durable, Event, EventKind, Snapshot, State};
+use crate::store::{Durable, Event, EventKind, State};
+use crate::time::Stamp;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber, code};
 
 #[derive(Debug, Default)]
@@ -144,33 +145,27 @@ impl Hub {
         stale
     }
 
-    /// Sends an event to everybody that it is for. `snapshot` is the group after an [`EventKind::Replaced`].
-    pub(crate) fn broadcast(
-        &self,
-        event: Event,
-        snapshot: Option<Snapshot>,
-        epoch: Epoch,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// Sends an event to everybody that it is for.
+    pub(crate) fn broadcast(&self, event: Event, epoch: Epoch, effects: &mut Vec<Effect>) {
         let Some(channels) = self.channels.get(&event.group) else { return };
         let whole = channels.get(&None).map(|channel| channel.key);
-        let item = match &event.item {
-            Some(_) => channels.get(&event.item).map(|channel| channel.key),
-            None => None,
+        let item = event.item.as_ref().and_then(|_| channels.get(&event.item)).map(|channel| channel.key);
+        let (frame, group_frame) = match &event.kind {
+            EventKind::Replaced { value, group } => {
+                let item =
+                    sync(&event, event.item.clone(), event.stamp, State::Item(Some(value.clone())), epoch);
+                // Two syncs, two stamps; that of the group is kept free for it, see `Stamp::next`.
+                let stamp = event.stamp.of_sync();
+                (item, Some(sync(&event, None, stamp, State::Group(group.clone()), epoch)))
+            }
+            _ => (ToSubscriber::Event(Arc::new(event)), None),
         };
-        if whole.is_none() && item.is_none() {
-            return;
-        }
-        let state = match (&event.kind, whole) {
-            (EventKind::Replaced(_), Some(channel)) => Some((channel, group_sync(&event, snapshot, epoch))),
-            _ => None,
-        };
-        let frame = Arc::new(ToSubscriber::Event(Arc::new(event)));
+        let frame = Arc::new(frame);
         for channel in [whole, item].into_iter().flatten() {
             effects.push(Effect::Broadcast { channel, frame: Arc::clone(&frame) });
         }
-        if let Some((channel, sync)) = state {
-            effects.push(Effect::Broadcast { channel, frame: Arc::new(ToSubscriber::Sync(sync)) });
+        if let (Some(channel), Some(frame)) = (whole, group_frame) {
+            effects.push(Effect::Broadcast { channel, frame: Arc::new(frame) });
         }
     }
 
@@ -260,15 +255,11 @@ impl Session {
     }
 }
 
-/// The state of the group right after an event.
-fn group_sync(event: &Event, snapshot: Option<Snapshot>, epoch: Epoch) -> SyncFrame {
-    SyncFrame {
-        target: Target { group: event.group.clone(), item: None },
-        state: Durable {
-            stamp: event.stamp.of_sync(),
-            revision: event.revision,
-            state: State::Group(snapshot.unwrap_or_default()),
-        },
+/// The state of a group or an item right after an event.
+fn sync(event: &Event, item: Option<ItemId>, stamp: Stamp, state: State, epoch: Epoch) -> ToSubscriber {
+    ToSubscriber::Sync(SyncFrame {
+        target: Target { group: event.group.clone(), item },
+        state: Durable { stamp, revision: event.revision, state },
         epoch,
-    }
+    })
 }

@@ -1,6 +1,6 @@
 //! Group commit: what is being written, what gathers for the next write, and what waits for either.
 
-use super::{Builtin, Command, Event, GroupKey, Snapshot};
+use super::{Builtin, Command, Event, GroupKey};
 use crate::call::{Caller, Outcome};
 use crate::log::{Batch, BatchBytes, BatchNumber, Record};
 
@@ -14,10 +14,7 @@ pub(super) enum Waiting {
         /// A read, to be done again if what it saw does not become durable.
         again: Option<Command>,
     },
-    Event {
-        event: Event,
-        snapshot: Option<Snapshot>,
-    },
+    Event(Event),
 }
 
 /// What a waiting reply or event counts as in the backlog, beside the bytes of its record.
@@ -129,10 +126,11 @@ impl Commits {
         (groups, waiting)
     }
 
-    /// Bytes that wait: records, and an allowance for each reply and event.
+    /// Bytes that gather for the next write, and an allowance for each reply and event that waits. What is being
+    /// written was counted while it gathered.
     pub(super) fn backlog_bytes(&self) -> usize {
-        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.waiting.len() * WAITING_BYTES);
-        in_flight + self.gathering.bytes.len() + self.gathering.waiting.len() * WAITING_BYTES
+        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.waiting.len());
+        self.gathering.bytes.len() + (in_flight + self.gathering.waiting.len()) * WAITING_BYTES
     }
 }
 

@@ -57,7 +57,12 @@ pub enum EventKind {
     Deleted(Json),
     /// The item has this value now, where it or the value before is `null`: public clients die of a change
     /// whose data is null, so items get this as a `sync`, and groups a `sync` of the whole group.
-    Replaced(Json),
+    Replaced {
+        /// The item's value; null also if it was removed.
+        value: Json,
+        /// The group after it.
+        group: Snapshot,
+    },
     /// Somebody sent it; nothing is stored.
     Sent {
         /// Its type, the users' own.
@@ -94,8 +99,8 @@ pub(crate) enum Output {
     Persist(Batch),
     /// The answer to a command.
     Reply { caller: Caller, outcome: Outcome },
-    /// Subscribers may see this; with an [`EventKind::Replaced`] comes the group's state after it.
-    Release { event: Event, snapshot: Option<Snapshot> },
+    /// Subscribers may see this.
+    Release(Event),
 }
 
 /// What a group's limit leaves for the frame around its list: names, ids and fields.
@@ -251,7 +256,7 @@ impl Store {
         Durable { stamp: root.stamp.of_sync(), revision: root.revision, state }
     }
 
-    /// Bytes and answers that wait for the disk: the caller stops taking commands while there are too many.
+    /// What gathers for the next write, in bytes: the caller stops taking commands while it is too much.
     pub(crate) fn backlog_bytes(&self) -> usize {
         self.commits.backlog_bytes()
     }
@@ -296,15 +301,15 @@ impl Store {
         });
         let root = self.dirty_root(&path.group, batch);
         root.put(path.id.clone(), new.clone(), revision, stamp);
-        let (kind, snapshot) = match &old {
+        let kind = match &old {
             _ if new.is_null() || old.as_ref().is_some_and(Json::is_null) => {
-                (EventKind::Replaced(new.clone()), Some(root.snapshot().clone()))
+                EventKind::Replaced { value: new.clone(), group: root.snapshot().clone() }
             }
-            None => (EventKind::Created(new.clone()), None),
-            Some(_) => (EventKind::Updated(new.clone()), None),
+            None => EventKind::Created(new.clone()),
+            Some(_) => EventKind::Updated(new.clone()),
         };
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
-        self.after(Some(batch), Waiting::Event { event, snapshot }, out);
+        self.after(Some(batch), Waiting::Event(event), out);
         (Ok(Answer::Changed { old, new, errors }), Some(batch))
     }
 
@@ -329,12 +334,12 @@ impl Store {
         });
         let root = self.dirty_root(&path.group, batch);
         root.remove(&path.id, revision, stamp);
-        let (kind, snapshot) = match old.is_null() {
-            true => (EventKind::Replaced(old.clone()), Some(root.snapshot().clone())),
-            false => (EventKind::Deleted(old.clone()), None),
+        let kind = match old.is_null() {
+            true => EventKind::Replaced { value: old.clone(), group: root.snapshot().clone() },
+            false => EventKind::Deleted(old.clone()),
         };
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
-        self.after(Some(batch), Waiting::Event { event, snapshot }, out);
+        self.after(Some(batch), Waiting::Event(event), out);
         (Ok(Answer::Deleted { old: Some(old) }), Some(batch))
     }
 
@@ -352,7 +357,7 @@ impl Store {
         // A stamp that the wall clock has reached can't be given out again after a restart: the wall clock
         // will show more. One ahead of it can, unless the log tells.
         let reserve = stamp.0 > wall.0 && stamp.of_sync() > root.reserved;
-        let until = Stamp(stamp.0 + RESERVE_AHEAD);
+        let until = Stamp(stamp.0.saturating_add(RESERVE_AHEAD));
         let head = if self.contents.get(group).is_some() {
             let batch = reserve.then(|| {
                 self.commits.append(&Record::Reserve {
@@ -381,7 +386,7 @@ impl Store {
             self.shared_head
         };
         let event = Event { group: group.clone(), item, revision, stamp, kind };
-        self.after(head, Waiting::Event { event, snapshot: None }, out);
+        self.after(head, Waiting::Event(event), out);
         head
     }
 
@@ -408,11 +413,11 @@ impl Store {
     fn release(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
         out.push(match waiting {
             Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
-            Waiting::Event { event, snapshot } => {
+            Waiting::Event(event) => {
                 if matches!(event.kind, EventKind::Sent { .. }) {
                     self.advance_durable(&event);
                 }
-                Output::Release { event, snapshot }
+                Output::Release(event)
             }
         });
     }

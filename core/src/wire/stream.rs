@@ -216,7 +216,7 @@ impl ToSubscriber {
                     EventKind::Created(value) => push_change(&mut out, "create", value),
                     EventKind::Updated(value) => push_change(&mut out, "update", value),
                     EventKind::Deleted(value) => push_change(&mut out, "delete", value),
-                    EventKind::Replaced(value) => push_change(&mut out, "sync", value),
+                    EventKind::Replaced { value, .. } => push_change(&mut out, "sync", value),
                     EventKind::Sent { kind, data } => {
                         out.push_str(r#"{"type":"event","event":{"type":"#);
                         push_string(&mut out, kind);
