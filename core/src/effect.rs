@@ -117,6 +117,13 @@ pub enum Notice {
         /// Which function.
         function: FunctionId,
     },
+    /// A worker registered a function that the server has itself; calls go there.
+    ReservedFunction {
+        /// Who.
+        worker: WorkerKey,
+        /// Which function.
+        function: FunctionId,
+    },
     /// A worker sent a frame that can't be used and that has no answer.
     BadWorkerFrame {
         /// Who.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
@@ -95,11 +94,6 @@ impl fmt::Debug for Json {
     }
 }
 
-/// Reads a field so that an explicit `null` differs from no field: for fields where null is a value.
-pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 /// What a JSON text is, for people.
 pub(crate) fn kind_of(json: &str) -> &'static str {
     match json.as_bytes().first() {
@@ -109,14 +103,6 @@ pub(crate) fn kind_of(json: &str) -> &'static str {
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         _ => "a number",
-    }
-}
-
-/// Why a JSON text can't be read as a string, for people.
-pub(crate) fn no_string(json: &str) -> String {
-    match kind_of(json) {
-        "a string" => "has an escape that is no Unicode character".to_owned(),
-        found => format!("must be a string, got {found}"),
     }
 }
 

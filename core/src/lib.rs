@@ -28,6 +28,7 @@ pub mod config;
 mod core;
 mod effect;
 pub mod error;
+mod field;
 mod functions;
 pub mod hub;
 mod input;

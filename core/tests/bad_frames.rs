@@ -136,12 +136,12 @@ fn a_bad_call_is_answered_with_its_code_and_what_is_wrong() {
     f deserialization_error `action` must be of type `void`, or absent
     f deserialization_error `traceparent` must be a string, got a number
     f deserialization_error `metadata` is nested deeper than 128 levels (`json_depth`)
-    stream::set deserialization_error the input must be an object, got null
+    stream::set deserialization_error the input must be a JSON object
     xxxxxxxxxxxxxxxxxxxx deserialization_error `function_id` is 513 bytes long; the limit is 512 (`name_bytes`)
      deserialization_error `function_id` has an escape that is no Unicode character
     f deserialization_error `data` is nested deeper than 128 levels (`json_depth`)
-    stream::set deserialization_error the input must be an object, got a number
-    stream::set deserialization_error the input must be an object, got an array
+    stream::set deserialization_error the input must be a JSON object
+    stream::set deserialization_error the input must be a JSON object
     stream::set deserialization_error `stream_name` is missing
     stream::set deserialization_error `stream_name` is missing
     stream::set deserialization_error `data` is missing
@@ -157,8 +157,8 @@ fn a_bad_call_is_answered_with_its_code_and_what_is_wrong() {
     stream::set deserialization_error the input can't be read: duplicate field `item_id` at line 1 column 57
     stream::send deserialization_error `type` is missing
     stream::send deserialization_error `id` must be a string, got a number
-    stream::list_groups deserialization_error the input must be an object, got null
-    stream::list_all deserialization_error the input must be an object, got an array
+    stream::list_groups deserialization_error the input must be a JSON object
+    stream::list_all deserialization_error the input must be a JSON object
     "#);
     world.call(worker, "1", "stream::list_all", "{}");
     assert_eq!(world.replies(worker), [r#"1: {"count":0,"stream":[]}"#]);

@@ -145,18 +145,18 @@ fn bad_frames_get_an_error_that_echoes_the_names_and_end_nothing() {
         ));
     }
     insta::assert_snapshot!(told, @r#"
-    "" "" null bad_frame a frame and its `data` are JSON objects
-    "" "" null bad_frame a frame and its `data` are JSON objects
-    "" "" null bad_frame a frame and its `data` are JSON objects
-    "" "" null bad_frame a frame and its `data` are JSON objects
-    "" "" null bad_frame a frame and its `data` are JSON objects
-    "" "" null bad_frame a frame and its `data` are JSON objects
+    "" "" null bad_frame the frame must be a JSON object
+    "" "" null bad_frame the frame must be a JSON object
+    "" "" null bad_frame the frame must be a JSON object
+    "" "" null bad_frame the frame must be a JSON object
+    "" "" null bad_frame the frame must be a JSON object
+    "" "" null bad_frame the frame must be a JSON object
     "" "" null bad_frame `type` is missing
     "" "" null bad_frame `type` must be a string, got a number
     "" "" null unknown_frame a frame's `type` is `join` or `leave`
     "" "" null bad_frame `data` is missing
     "" "" null bad_frame `data` is missing
-    "" "" null bad_frame a frame and its `data` are JSON objects
+    "" "" null bad_frame `data` must be a JSON object
     "s" "g" null bad_frame `data.subscriptionId` is missing
     "" "g" null bad_frame `data.streamName` is missing
     "s" "" null bad_frame `data.groupId` is missing

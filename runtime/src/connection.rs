@@ -7,12 +7,15 @@ use headwater_core::config::Limits;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::wire::{stream, worker};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::config::Config;
 use crate::inbox::{Gone, Inbox, Message};
-use crate::mailbox::{Mailbox, SessionQueue, WorkerQueue};
-use crate::socket::{self, Receive, Timing};
+use crate::mailbox::{Mailbox, SessionQueue, WorkerMailbox, WorkerQueue};
+use crate::socket::{self, Receive, STOPPING, Timing};
 
 /// What all connections share.
 #[derive(Clone, Debug)]
@@ -20,6 +23,23 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) config: Arc<Config>,
     pub(crate) timing: Timing,
+    /// Turns true when everything that is queued was handed out: connections that the engine does not know of
+    /// end then.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Takes a handshake, unless it takes too long or the server stops.
+    async fn accept<S>(&mut self, stream: S, config: WebSocketConfig) -> Option<(WebSocketStream<S>, String)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        tokio::select! {
+            biased;
+            _ = self.closing.wait_for(|closing| *closing) => None,
+            accepted = socket::accept(stream, config, &self.timing) => accepted,
+        }
+    }
 }
 
 /// Workers send large frames and many of them; subscribers send small ones, and are many.
@@ -27,16 +47,17 @@ const WORKER_READ_BUFFER: usize = 64 << 10;
 const SESSION_READ_BUFFER: usize = 4 << 10;
 
 /// Serves a connection of the worker port.
-pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, shared: Shared)
+pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, mut shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Shared { inbox, config, timing } = shared;
-    let frames = socket::websocket_config(config.net.worker_frame_bytes, WORKER_READ_BUFFER);
-    let Some((socket, path)) = socket::accept(stream, frames, &timing).await else { return };
+    let frames = socket::websocket_config(shared.config.net.worker_frame_bytes, WORKER_READ_BUFFER);
+    let Some((socket, path)) = shared.accept(stream, frames).await else { return };
+    tracing::debug!(worker = key.0, path, "connected");
+    let Shared { inbox, config, timing, closing } = shared;
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
     if path.trim_end_matches('/') == TELEMETRY_PATH {
-        return socket::run(socket, &mailbox, &timing, &mut Discard).await;
+        return discard(socket, &mailbox, &timing, closing).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
     if inbox.send(connected).await.is_err() {
@@ -44,12 +65,34 @@ where
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
     socket::run(socket, &mailbox, &timing, &mut receive).await;
+    tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
 }
 
 /// Where SDKs send their telemetry: taken and dropped, because a refusal makes them try for ever.
 const TELEMETRY_PATH: &str = "/otel";
+
+async fn discard<S>(
+    socket: WebSocketStream<S>,
+    mailbox: &WorkerMailbox,
+    timing: &Timing,
+    mut closing: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut receive = Discard;
+    let stopped = async {
+        let _ = closing.wait_for(|closing| *closing).await;
+        mailbox.close(STOPPING.0, STOPPING.1);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = stopped => {}
+        () = socket::run(socket, mailbox, timing, &mut receive) => {}
+    }
+}
 
 struct Discard;
 
@@ -76,14 +119,15 @@ impl Receive for FromWorker<'_> {
 }
 
 /// Serves a connection of the stream port.
-pub(crate) async fn serve_session<S>(stream: S, key: SessionKey, shared: Shared)
+pub(crate) async fn serve_session<S>(stream: S, key: SessionKey, mut shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Shared { inbox, config, timing } = shared;
+    let frames = socket::websocket_config(shared.config.net.stream_frame_bytes, SESSION_READ_BUFFER);
+    let Some((socket, path)) = shared.accept(stream, frames).await else { return };
+    tracing::debug!(session = key.0, path, "connected");
+    let Shared { inbox, config, timing, .. } = shared;
     let limits = &config.core.limits;
-    let frames = socket::websocket_config(config.net.stream_frame_bytes, SESSION_READ_BUFFER);
-    let Some((socket, path)) = socket::accept(stream, frames, &timing).await else { return };
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
     let join = stream::parse_path(&path, limits);
     let connected = Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), join };
@@ -101,6 +145,7 @@ where
         () = socket::run(socket, &mailbox, &timing, &mut receive) => {}
         () = reports => {}
     }
+    tracing::debug!(session = key.0, "disconnected");
     let _ = inbox.input(Input::SessionDisconnected { session: key }).await;
 }
 

@@ -16,6 +16,7 @@ use crate::delivery::Delivery;
 use crate::inbox::Message;
 use crate::mailbox::WorkerMailbox;
 use crate::platform::Platform;
+use crate::socket::STOPPING;
 
 /// The ends of the engine's channels.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub(crate) struct Engine<P> {
     written: mpsc::Receiver<Input>,
     log: mpsc::Sender<Batch>,
     delivery: mpsc::Sender<Delivery>,
+    /// Taken when a stop has nothing left to wait for; who connects after that is sent away.
     stopped: Option<oneshot::Sender<()>>,
     workers: BTreeMap<WorkerKey, Arc<WorkerMailbox>>,
     backlog_limit: usize,
@@ -101,6 +103,12 @@ impl<P: Platform> Engine<P> {
 
     async fn take(&mut self, message: Message) {
         match message {
+            Message::WorkerConnected { mailbox, .. } if self.stopped.is_none() => {
+                mailbox.close(STOPPING.0, STOPPING.1);
+            }
+            Message::SessionConnected { mailbox, .. } if self.stopped.is_none() => {
+                mailbox.close(STOPPING.0, STOPPING.1);
+            }
             Message::WorkerConnected { worker, mailbox } => {
                 self.workers.insert(worker, mailbox);
                 self.step(Input::WorkerConnected { worker }).await;
@@ -185,7 +193,7 @@ impl<P: Platform> Engine<P> {
     }
 
     async fn close_all(&mut self) {
-        let (code, reason) = (CloseCode::Away, "the server is stopping");
+        let (code, reason) = STOPPING;
         for mailbox in self.workers.values() {
             mailbox.close(code, reason);
         }
@@ -210,6 +218,11 @@ fn note(notice: Notice) {
             worker = worker.0,
             function_id = %function,
             "a worker registers too many functions: this one can't be called"
+        ),
+        Notice::ReservedFunction { worker, function } => tracing::warn!(
+            worker = worker.0,
+            function_id = %function,
+            "a worker registers a function that the server has itself: calls go to the server's"
         ),
         Notice::BadWorkerFrame { worker, error } => {
             tracing::warn!(worker = worker.0, %error, "a worker sent a frame that can't be used");

@@ -34,7 +34,7 @@ pub enum StartError {
         error: OpenError,
     },
     /// A port can't be listened on.
-    #[error("can't listen on {host}:{port} for {who}: {error}; is another server using the port?")]
+    #[error("can't listen on {host}:{port} for {who}: {error}{hint}", hint = hint(error))]
     Listen {
         /// Workers or subscribers.
         who: &'static str,
@@ -118,10 +118,16 @@ pub async fn serve<P: Platform>(
 
     let stop_deadline = Duration::from_millis(config.core.timeouts.stop_ms) + GOODBYE;
     let (stopping, stopping_seen) = watch::channel(false);
+    let (closing, closing_seen) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let port = Port {
         platform: platform.clone(),
-        shared: Shared { inbox: inbox.clone(), timing: Timing::new(&config.net), config: Arc::new(config) },
+        shared: Shared {
+            inbox: inbox.clone(),
+            timing: Timing::new(&config.net),
+            config: Arc::new(config),
+            closing: closing_seen,
+        },
         stopping: stopping_seen,
         open,
         keys: Arc::default(),
@@ -144,10 +150,19 @@ pub async fn serve<P: Platform>(
     if inbox.input(Input::Stop).await.is_ok() && timeout(stop_deadline, all_answered).await.is_err() {
         tracing::warn!("some calls were not answered in time");
     }
+    let _ = closing.send(true);
     if timeout(GOODBYE, all_closed.recv()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
     Ok(())
+}
+
+/// What to do about an address that can't be listened on, where the system does not say it.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; stop the server that uses the port, or configure another one",
+        _ => "; configure another host or port",
+    }
 }
 
 async fn bind<P: Platform>(

@@ -40,6 +40,9 @@ impl Timing {
 /// How long a peer may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How connections are closed when the server stops.
+pub(crate) const STOPPING: (CloseCode, &str) = (CloseCode::Away, "the server is stopping");
+
 /// The capability that makes a client set TCP_NODELAY on its side.
 const CAPABILITIES: (&str, &str) = ("x-iii-capabilities", "tcp-nodelay");
 
@@ -163,7 +166,7 @@ where
             Err(error) => return ended_by(&error),
         };
         if receive.frame(text).await.is_err() {
-            return closing(CloseCode::Away, "the server is stopping");
+            return closing(STOPPING.0, STOPPING.1);
         }
     }
 }
@@ -175,6 +178,11 @@ fn closing(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Ended {
 fn ended_by(error: &Error) -> Ended {
     match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            tracing::warn!(
+                size,
+                limit = max_size,
+                "a peer is disconnected: its message is larger than the limit"
+            );
             closing(CloseCode::Size, format!("a message of {size} bytes; the limit is {max_size}"))
         }
         Error::Utf8(_) => closing(CloseCode::Invalid, "a text message must be UTF-8"),

@@ -11,6 +11,7 @@ use crate::error::{CallError, code};
 use crate::key::WorkerKey;
 use crate::name::{FunctionId, TriggerId};
 use crate::rng::{Rng, Secret, Uuid};
+use crate::store::Builtin;
 use crate::time::{Mono, Now};
 use crate::wire::worker::{Payload, ToWorker, TriggerRequest};
 
@@ -86,6 +87,9 @@ impl Functions {
     ) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         match self.owners.get(&id) {
+            _ if is_taken(&id) => {
+                effects.push(Effect::Note(Notice::ReservedFunction { worker: key, function: id }))
+            }
             Some(owner) if *owner != key => {
                 let owner = self.workers.get(owner).map_or(Uuid::from_bytes([0; 16]), |owner| owner.id);
                 effects
@@ -138,7 +142,7 @@ impl Functions {
         }
     }
 
-    /// Calls a function of the server's own or of a worker.
+    /// Calls a function of the server's own (see [`is_taken`]) or of a worker.
     pub(crate) fn call(
         &mut self,
         now: Now,
@@ -150,8 +154,8 @@ impl Functions {
     ) {
         match caller.function_id.as_str() {
             // What a worker tells of itself is not used by anything yet; the clients only need it taken.
-            "engine::workers::register" => return effects.push(Effect::reply(caller, Ok(Answer::Nothing))),
-            "engine::functions::list" => {
+            REGISTER_WORKER => return effects.push(Effect::reply(caller, Ok(Answer::Nothing))),
+            LIST_FUNCTIONS => {
                 let functions = self.owners.keys().cloned().collect();
                 return effects.push(Effect::reply(caller, Ok(Answer::Functions(functions))));
             }
@@ -218,4 +222,12 @@ impl Functions {
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.calls.next_deadline()
     }
+}
+
+const REGISTER_WORKER: &str = "engine::workers::register";
+const LIST_FUNCTIONS: &str = "engine::functions::list";
+
+/// Whether calls of this function never reach a worker: the server has one of that name.
+fn is_taken(id: &FunctionId) -> bool {
+    Builtin::from_name(id.as_str()).is_some() || [REGISTER_WORKER, LIST_FUNCTIONS].contains(&id.as_str())
 }

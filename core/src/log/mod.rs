@@ -71,7 +71,10 @@ pub struct FileHeader {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// Not a log, or a damaged one.
-    #[error("this is not the start of a Headwater log, or it is damaged")]
+    #[error(
+        "this is not a Headwater log, or its start is damaged: restore the folder from a backup, or move it away to \
+         start empty"
+    )]
     NotALog,
     /// Written by a newer Headwater.
     #[error(

@@ -1,13 +1,12 @@
 //! The built-in functions as typed commands: which name means which, and what its input must be.
 
-use std::fmt;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
 use crate::error::{CallError, code};
-use crate::json::{Json, JsonError, kind_of, no_string};
+use crate::field;
+use crate::json::{Json, JsonError};
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName};
 use crate::ops::{self, UpdateOp};
 
@@ -139,7 +138,7 @@ impl Builtin {
             Builtin::Send => Command::Send {
                 group: input.group()?,
                 item: input.send_item()?,
-                kind: input.text("type", input.fields.kind)?,
+                kind: field::text("type", input.fields.kind).map_err(bad_input)?,
                 data: match input.fields.data {
                     Some(_) => input.value("data", input.fields.data)?,
                     None => Json::null(),
@@ -179,7 +178,7 @@ struct Fields<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
     // A `null` here is a value, unlike in the other fields, where it is no name.
-    #[serde(borrow, default, deserialize_with = "crate::json::present")]
+    #[serde(borrow, default, deserialize_with = "field::present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     ops: Option<&'a RawValue>,
@@ -199,11 +198,7 @@ impl<'a> Input<'a> {
             "null" if builtin == Builtin::ListAll => "{}",
             text => text,
         };
-        if !text.starts_with('{') {
-            return Err(bad_input(format_args!("the input must be an object, got {}", kind_of(text))));
-        }
-        let fields = serde_json::from_str(text)
-            .map_err(|e| bad_input(format_args!("the input can't be read: {e}")))?;
+        let fields = field::object(text).map_err(|message| bad_input(format!("the input {message}")))?;
         Ok(Input { builtin, fields, limits })
     }
 
@@ -222,20 +217,15 @@ impl<'a> Input<'a> {
 
     /// An absent, null or empty `id` means the group.
     fn send_item(&self) -> Result<Option<ItemId>, CallError> {
-        match self.fields.id {
-            None => Ok(None),
-            Some(raw) if raw.get() == "\"\"" => Ok(None),
-            id => self.name("id", id, ItemId::new).map(Some),
-        }
+        field::optional_name("id", self.fields.id, self.limits, ItemId::new).map_err(bad_input)
     }
 
     fn ops(&self) -> Result<Vec<UpdateOp>, CallError> {
-        let Some(raw) = self.fields.ops else { return Err(missing("ops")) };
-        let ops = ops::parse(raw, self.limits).map_err(|e| bad_input(format_args!("{e}")))?;
+        let Some(raw) = self.fields.ops else { return Err(bad_input(field::missing("ops"))) };
+        let ops = ops::parse(raw, self.limits).map_err(|e| bad_input(format!("{e}")))?;
         let limit = self.limits.update_ops;
         if ops.len() > limit {
-            let message =
-                format_args!("`ops` has {} operations; the limit is {limit} (`update_ops`)", ops.len());
+            let message = format!("`ops` has {} operations; the limit is {limit} (`update_ops`)", ops.len());
             return Err(bad_input(message));
         }
         Ok(ops)
@@ -247,18 +237,11 @@ impl<'a> Input<'a> {
         raw: Option<&RawValue>,
         new: impl Fn(&str, &Limits) -> Result<T, NameError>,
     ) -> Result<T, CallError> {
-        let text = self.text(field, raw)?;
-        new(&text, self.limits).map_err(|e| bad_input(format_args!("`{field}` {e}")))
-    }
-
-    fn text(&self, field: &str, raw: Option<&RawValue>) -> Result<String, CallError> {
-        let Some(raw) = raw else { return Err(missing(field)) };
-        serde_json::from_str(raw.get())
-            .map_err(|_| bad_input(format_args!("`{field}` {}", no_string(raw.get()))))
+        field::name(field, raw, self.limits, new).map_err(bad_input)
     }
 
     fn value(&self, field: &str, raw: Option<&RawValue>) -> Result<Json, CallError> {
-        let Some(raw) = raw else { return Err(missing(field)) };
+        let Some(raw) = raw else { return Err(bad_input(field::missing(field))) };
         let checked = Json::bounded_depth(raw, self.limits).and_then(|value| {
             value.check_size(self.limits)?;
             Ok(value)
@@ -267,15 +250,11 @@ impl<'a> Input<'a> {
             JsonError::TooLarge { .. } => {
                 CallError::new(self.builtin.error_code(), format!("`{field}` {error}"))
             }
-            JsonError::TooDeep { .. } | JsonError::Invalid(_) => bad_input(format_args!("`{field}` {error}")),
+            JsonError::TooDeep { .. } | JsonError::Invalid(_) => bad_input(format!("`{field}` {error}")),
         })
     }
 }
 
-fn bad_input(message: fmt::Arguments<'_>) -> CallError {
-    CallError::new(code::BAD_INPUT, message.to_string())
-}
-
-fn missing(field: &str) -> CallError {
-    bad_input(format_args!("`{field}` is missing"))
+fn bad_input(message: String) -> CallError {
+    CallError::new(code::BAD_INPUT, message)
 }

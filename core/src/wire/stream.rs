@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::text::{push_array, push_json_member, push_key, push_string, push_text_member};
 use crate::config::Limits;
-use crate::json::{Json, no_string};
+use crate::field;
+use crate::json::Json;
 use crate::log::Epoch;
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName, SubscriptionId, Target};
 use crate::store::{Durable, Event, EventKind, State};
@@ -96,49 +97,25 @@ struct Data<'a> {
 
 /// Reads a frame.
 pub fn parse(text: &str, limits: &Limits) -> Result<FromSubscriber, StreamError> {
-    let frame: Frame<'_> = object(text)?;
-    let kind = string(frame.kind, "type").map_err(|message| bad_frame(message, None))?;
+    let frame: Frame<'_> =
+        field::object(text).map_err(|message| bad_frame(format!("the frame {message}"), None))?;
+    let kind = field::text("type", frame.kind).map_err(|message| bad_frame(message, None))?;
     if kind != "join" && kind != "leave" {
         return Err(StreamError::new(code::UNKNOWN_FRAME, "a frame's `type` is `join` or `leave`"));
     }
-    let Some(data) = frame.data else { return Err(bad_frame("`data` is missing".to_owned(), None)) };
-    let data: Data<'_> = object(data.get())?;
+    let Some(data) = frame.data else { return Err(bad_frame(field::missing("data"), None)) };
+    let data: Data<'_> =
+        field::object(data.get()).map_err(|message| bad_frame(format!("`data` {message}"), None))?;
     let bad = |message| bad_frame(message, Some(&data));
     let subscription =
-        name("data.subscriptionId", data.subscription_id, limits, SubscriptionId::new).map_err(bad)?;
+        field::name("data.subscriptionId", data.subscription_id, limits, SubscriptionId::new).map_err(bad)?;
     if kind == "leave" {
         return Ok(FromSubscriber::Leave { subscription });
     }
-    let stream = name("data.streamName", data.stream_name, limits, StreamName::new).map_err(bad)?;
-    let group = name("data.groupId", data.group_id, limits, GroupName::new).map_err(bad)?;
-    let item = match data.id {
-        None => None,
-        Some(raw) if raw.get() == "\"\"" => None,
-        id => Some(name("data.id", id, limits, ItemId::new).map_err(bad)?),
-    };
+    let stream = field::name("data.streamName", data.stream_name, limits, StreamName::new).map_err(bad)?;
+    let group = field::name("data.groupId", data.group_id, limits, GroupName::new).map_err(bad)?;
+    let item = field::optional_name("data.id", data.id, limits, ItemId::new).map_err(bad)?;
     Ok(FromSubscriber::Join { subscription, target: Target { group: GroupPath { stream, group }, item } })
-}
-
-fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, StreamError> {
-    let text = text.trim_ascii_start();
-    if !text.starts_with('{') {
-        return Err(bad_frame("a frame and its `data` are JSON objects".to_owned(), None));
-    }
-    serde_json::from_str(text).map_err(|error| bad_frame(error.to_string(), None))
-}
-
-fn name<T>(
-    field: &str,
-    raw: Option<&RawValue>,
-    limits: &Limits,
-    new: impl Fn(&str, &Limits) -> Result<T, NameError>,
-) -> Result<T, String> {
-    new(&string(raw, field)?, limits).map_err(|error| format!("`{field}` {error}"))
-}
-
-fn string(raw: Option<&RawValue>, field: &str) -> Result<String, String> {
-    let Some(raw) = raw else { return Err(format!("`{field}` is missing")) };
-    serde_json::from_str(raw.get()).map_err(|_| format!("`{field}` {}", no_string(raw.get())))
 }
 
 fn bad_frame(message: String, data: Option<&Data<'_>>) -> StreamError {

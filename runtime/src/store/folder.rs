@@ -40,7 +40,7 @@ impl Folder {
             Err(TryLockError::Error(error)) => return Err(failed("lock the folder")(error)),
         }
         lock.set_len(0).map_err(failed("write in the folder"))?;
-        write!(lock, "process {}", std::process::id()).map_err(failed("write in the folder"))?;
+        write!(lock, "{}", std::process::id()).map_err(failed("write in the folder"))?;
         Ok(Folder { path: path.to_owned(), _lock: lock })
     }
 }

@@ -13,7 +13,7 @@ use super::{Disk, LogFile};
 pub enum OpenError {
     /// Another process has it.
     #[error(
-        "it is in use by another Headwater ({holder}): stop that one, or give this one a `file_path` of its own"
+        "it is in use by another Headwater (process {holder}): stop that one, or give this one a `file_path` of its own"
     )]
     InUse {
         /// What the other process wrote about itself.
@@ -28,11 +28,11 @@ pub enum OpenError {
         error: io::Error,
     },
     /// The log is of a format that can't be read.
-    #[error("{LOG_FILE}: {0}")]
+    #[error("{LOG_FILE}: {0}. Nothing was changed")]
     Header(#[from] HeaderError),
     /// The log was changed after it was written.
     #[error(
-        "{LOG_FILE}: {0}. Nothing was changed. Restore the folder from a backup, or move it away to start empty"
+        "{LOG_FILE}: {0}. Nothing was changed: restore the folder from a backup, or move it away to start empty"
     )]
     Damaged(#[from] Damage),
 }

@@ -1,4 +1,4 @@
-//! The worker port's frames: what the SDKs send and what they expect.
+//! What workers send.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::{push_array, push_json_member, push_key, push_string, push_text_member};
 use crate::call::{Answer, Outcome};
 use crate::config::Limits;
 use crate::error::{CallError, code};
-use crate::json::{Json, no_string};
+use crate::field;
+use crate::json::Json;
 use crate::name::{FunctionId, NameError, TriggerId};
 use crate::rng::Uuid;
 use crate::store::{Builtin, Command};
@@ -154,7 +154,7 @@ struct Fields<'a> {
     invocation_id: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "crate::json::present")]
+    #[serde(borrow, default, deserialize_with = "field::present")]
     result: Option<&'a RawValue>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
@@ -175,7 +175,8 @@ struct Fields<'a> {
 /// Reads a frame.
 pub fn parse(text: &str, limits: &Limits) -> Result<FromWorker, BadFrame> {
     let frame = Frame { fields: read_fields(text)?, limits };
-    let kind = frame.text("type", frame.fields.kind).map_err(BadFrame::of_nothing)?;
+    let kind =
+        field::text("type", frame.fields.kind).map_err(|message| BadFrame::of_nothing(bad_input(message)))?;
     match kind.as_str() {
         "invokefunction" => frame.invoke().map(FromWorker::Invoke).map_err(|error| frame.bad_call(error)),
         "invocationresult" => frame.result().map_err(BadFrame::of_nothing),
@@ -201,13 +202,10 @@ pub fn parse(text: &str, limits: &Limits) -> Result<FromWorker, BadFrame> {
 }
 
 fn read_fields(text: &str) -> Result<Fields<'_>, BadFrame> {
-    // A derived reader would take an array of the fields in order, too.
-    let text = text.trim_ascii_start();
-    if !text.starts_with('{') {
-        return Err(BadFrame::of_nothing(bad_input("a frame is a JSON object".to_owned())));
-    }
-    serde_json::from_str(text)
-        .map_err(|error| BadFrame { answer: call_of(text), error: bad_input(error.to_string()) })
+    field::object(text).map_err(|message| BadFrame {
+        answer: call_of(text),
+        error: bad_input(format!("the frame {message}")),
+    })
 }
 
 /// The call that is to be answered if a frame is valid JSON but has a field twice, which [`Fields`] refuses.
@@ -238,7 +236,8 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     fn invoke(&self) -> Result<Invoke, CallError> {
         let fields = &self.fields;
-        let mut invocation_id = self.optional_text("invocation_id", fields.invocation_id)?;
+        let mut invocation_id =
+            field::optional_text("invocation_id", fields.invocation_id).map_err(bad_input)?;
         let function_id = self.function("function_id", fields.function_id)?;
         let mut target = match Builtin::from_name(function_id.as_str()) {
             Some(builtin) => {
@@ -272,15 +271,15 @@ impl<'a> Frame<'a> {
         let fields = &self.fields;
         Ok(Payload {
             data: self.json("data", fields.data)?.unwrap_or_else(Json::null),
-            traceparent: self.optional_text("traceparent", fields.traceparent)?,
-            baggage: self.optional_text("baggage", fields.baggage)?,
+            traceparent: field::optional_text("traceparent", fields.traceparent).map_err(bad_input)?,
+            baggage: field::optional_text("baggage", fields.baggage).map_err(bad_input)?,
             metadata: self.json("metadata", fields.metadata)?,
         })
     }
 
     fn result(&self) -> Result<FromWorker, CallError> {
         let fields = &self.fields;
-        let invocation_id = self.text("invocation_id", fields.invocation_id)?;
+        let invocation_id = field::text("invocation_id", fields.invocation_id).map_err(bad_input)?;
         let invocation_id = Uuid::parse(&invocation_id)
             .ok_or_else(|| bad_input("`invocation_id` is none that this server gave".to_owned()))?;
         let outcome = match fields.error {
@@ -298,7 +297,7 @@ impl<'a> Frame<'a> {
         let fields = &self.fields;
         Ok(TriggerRequest {
             id: self.name("id", fields.id, TriggerId::new)?,
-            trigger_type: self.text("trigger_type", fields.trigger_type)?,
+            trigger_type: field::text("trigger_type", fields.trigger_type).map_err(bad_input)?,
             function_id: self.function("function_id", fields.function_id)?,
             config: self.json("config", fields.config)?,
         })
@@ -326,18 +325,7 @@ impl<'a> Frame<'a> {
         raw: Option<&RawValue>,
         new: impl Fn(&str, &Limits) -> Result<T, NameError>,
     ) -> Result<T, CallError> {
-        new(&self.text(field, raw)?, self.limits).map_err(|error| bad_input(format!("`{field}` {error}")))
-    }
-
-    fn text(&self, field: &str, raw: Option<&RawValue>) -> Result<String, CallError> {
-        self.optional_text(field, raw)?.ok_or_else(|| bad_input(format!("`{field}` is missing")))
-    }
-
-    fn optional_text(&self, field: &str, raw: Option<&RawValue>) -> Result<Option<String>, CallError> {
-        let Some(raw) = raw else { return Ok(None) };
-        serde_json::from_str(raw.get())
-            .map(Some)
-            .map_err(|_| bad_input(format!("`{field}` {}", no_string(raw.get()))))
+        field::name(field, raw, self.limits, new).map_err(bad_input)
     }
 
     fn json(&self, field: &str, raw: Option<&RawValue>) -> Result<Option<Json>, CallError> {
@@ -392,199 +380,4 @@ fn handler_error(raw: &RawValue) -> CallError {
         message: message.unwrap_or_else(text),
         stacktrace,
     }
-}
-
-/// A frame to a worker.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ToWorker {
-    /// The first frame of a connection.
-    Registered {
-        /// The worker's id on this connection.
-        worker_id: Uuid,
-        /// What it must show to take this id's place after a reconnect.
-        reattach_token: String,
-    },
-    /// A call for the worker to run.
-    Invoke {
-        /// The server's id of the call; without one no answer is wanted.
-        invocation_id: Option<Uuid>,
-        /// The function.
-        function_id: FunctionId,
-        /// Its input.
-        payload: Payload,
-    },
-    /// The answer to a call that the worker made.
-    Result {
-        /// As the caller named it.
-        invocation_id: String,
-        /// As the caller named it.
-        function_id: String,
-        /// What came of it.
-        outcome: Outcome,
-    },
-    /// A trigger can't be registered.
-    TriggerRefused {
-        /// As the worker named it.
-        id: String,
-        /// As the worker named it.
-        trigger_type: String,
-        /// Why.
-        error: CallError,
-    },
-    /// A function can't be registered: another live worker has it.
-    FunctionRefused {
-        /// The function.
-        id: FunctionId,
-        /// Who has it.
-        owner: Uuid,
-    },
-    /// The answer to a ping.
-    Pong,
-}
-
-impl ToWorker {
-    /// About how many bytes of memory the frame holds on to while it waits. A list counts little: it shares its
-    /// items with the store.
-    pub fn size_hint(&self) -> usize {
-        let json = |value: &Option<Json>| value.as_ref().map_or(0, |value| value.as_str().len());
-        let values = match self {
-            ToWorker::Invoke { payload, .. } => payload.data.as_str().len() + json(&payload.metadata),
-            ToWorker::Result { outcome: Ok(Answer::Value(value)), .. } => value.as_str().len(),
-            ToWorker::Result { outcome: Ok(Answer::Changed { old, new, .. }), .. } => {
-                json(old) + new.as_str().len()
-            }
-            ToWorker::Result { outcome: Ok(Answer::Deleted { old }), .. } => json(old),
-            _ => 0,
-        };
-        values + 256
-    }
-
-    /// The frame's text.
-    pub fn encode(&self) -> String {
-        let mut out = String::with_capacity(192);
-        match self {
-            ToWorker::Registered { worker_id, reattach_token } => {
-                out.push_str(r#"{"type":"workerregistered""#);
-                push_text_member(&mut out, "worker_id", &worker_id.to_string());
-                push_text_member(&mut out, "reattach_token", reattach_token);
-            }
-            ToWorker::Invoke { invocation_id, function_id, payload } => {
-                out.push_str(r#"{"type":"invokefunction""#);
-                if let Some(id) = invocation_id {
-                    push_text_member(&mut out, "invocation_id", &id.to_string());
-                }
-                push_text_member(&mut out, "function_id", function_id.as_str());
-                push_json_member(&mut out, "data", &payload.data);
-                for (key, text) in [("traceparent", &payload.traceparent), ("baggage", &payload.baggage)] {
-                    if let Some(text) = text {
-                        push_text_member(&mut out, key, text);
-                    }
-                }
-                if let Some(metadata) = &payload.metadata {
-                    push_json_member(&mut out, "metadata", metadata);
-                }
-            }
-            ToWorker::Result { invocation_id, function_id, outcome } => {
-                out.push_str(r#"{"type":"invocationresult""#);
-                push_text_member(&mut out, "invocation_id", invocation_id);
-                push_text_member(&mut out, "function_id", function_id);
-                match outcome {
-                    Ok(answer) => push_answer(&mut out, answer),
-                    Err(error) => push_error(&mut out, error),
-                }
-            }
-            ToWorker::TriggerRefused { id, trigger_type, error } => {
-                out.push_str(r#"{"type":"triggerregistrationresult""#);
-                push_text_member(&mut out, "id", id);
-                push_text_member(&mut out, "trigger_type", trigger_type);
-                push_error(&mut out, error);
-            }
-            ToWorker::FunctionRefused { id, owner } => {
-                out.push_str(r#"{"type":"registrationrejected""#);
-                push_text_member(&mut out, "code", code::FUNCTION_NAMESPACE_CONFLICT);
-                push_text_member(&mut out, "function_id", id.as_str());
-                push_text_member(&mut out, "owner_worker_id", &owner.to_string());
-                push_text_member(
-                    &mut out,
-                    "message",
-                    "another connected worker has registered this function; stop that worker or use another id",
-                );
-            }
-            ToWorker::Pong => out.push_str(r#"{"type":"pong""#),
-        }
-        out.push('}');
-        out
-    }
-}
-
-fn push_answer(out: &mut String, answer: &Answer) {
-    if matches!(answer, Answer::Nothing) {
-        return;
-    }
-    push_key(out, "result");
-    match answer {
-        Answer::Nothing => {}
-        Answer::Value(value) => out.push_str(value.as_str()),
-        Answer::Changed { old, new, errors } => {
-            push_old_value(out, old.as_ref());
-            push_json_member(out, "new_value", new);
-            if !errors.is_empty() {
-                push_key(out, "errors");
-                push_array(out, errors.iter(), |out, error| {
-                    out.push_str(&format!(r#"{{"op_index":{}"#, error.op_index));
-                    push_text_member(out, "code", error.code.as_str());
-                    push_text_member(out, "message", &error.message);
-                    out.push('}');
-                });
-            }
-            out.push('}');
-        }
-        Answer::Deleted { old } => {
-            push_old_value(out, old.as_ref());
-            out.push('}');
-        }
-        Answer::Items(items) => push_array(out, items.iter(), |out, item| out.push_str(item.value.as_str())),
-        Answer::Groups(groups) => {
-            push_array(out, groups.iter(), |out, group| push_string(out, group.as_str()))
-        }
-        Answer::Streams(streams) => {
-            out.push_str(r#"{"stream":"#);
-            push_array(out, streams.iter(), |out, (stream, groups)| {
-                out.push_str(r#"{"id":"#);
-                push_string(out, stream.as_str());
-                push_key(out, "groups");
-                push_array(out, groups.iter(), |out, group| push_string(out, group.as_str()));
-                out.push('}');
-            });
-            push_key(out, "count");
-            out.push_str(&streams.len().to_string());
-            out.push('}');
-        }
-        Answer::Functions(functions) => {
-            out.push_str(r#"{"functions":"#);
-            push_array(out, functions.iter(), |out, id| {
-                out.push_str(r#"{"function_id":"#);
-                push_string(out, id.as_str());
-                out.push('}');
-            });
-            out.push('}');
-        }
-    }
-}
-
-fn push_old_value(out: &mut String, old: Option<&Json>) {
-    out.push_str(r#"{"old_value":"#);
-    out.push_str(old.map_or("null", Json::as_str));
-}
-
-/// `stacktrace` only if there is one: clients take a null for an error of another shape.
-fn push_error(out: &mut String, error: &CallError) {
-    push_key(out, "error");
-    out.push_str(r#"{"code":"#);
-    push_string(out, &error.code);
-    push_text_member(out, "message", &error.message);
-    if let Some(stacktrace) = &error.stacktrace {
-        push_text_member(out, "stacktrace", stacktrace);
-    }
-    out.push('}');
 }

@@ -1,0 +1,64 @@
+//! Reading the fields of objects that came in, with errors that name the field.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+use crate::json::kind_of;
+use crate::name::NameError;
+
+/// Reads an object. A derived reader alone would take an array of the fields in order, too.
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    let text = text.trim_ascii_start();
+    match text.starts_with('{') {
+        true => serde_json::from_str(text).map_err(|error| format!("can't be read: {error}")),
+        false => Err("must be a JSON object".to_owned()),
+    }
+}
+
+/// Reads a field so that an explicit `null` differs from no field: for fields where null is a value.
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A field that must be there and be a string.
+pub(crate) fn text(field: &str, raw: Option<&RawValue>) -> Result<String, String> {
+    optional_text(field, raw)?.ok_or_else(|| missing(field))
+}
+
+/// A field that may be absent or null, and else is a string.
+pub(crate) fn optional_text(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, String> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| match kind_of(raw.get()) {
+        "a string" => format!("`{field}` has an escape that is no Unicode character"),
+        found => format!("`{field}` must be a string, got {found}"),
+    })
+}
+
+/// A field that must be there and be a name.
+pub(crate) fn name<T>(
+    field: &str,
+    raw: Option<&RawValue>,
+    limits: &Limits,
+    new: impl Fn(&str, &Limits) -> Result<T, NameError>,
+) -> Result<T, String> {
+    new(&text(field, raw)?, limits).map_err(|error| format!("`{field}` {error}"))
+}
+
+/// A field that may be absent, null or empty, and else is a name.
+pub(crate) fn optional_name<T>(
+    field: &str,
+    raw: Option<&RawValue>,
+    limits: &Limits,
+    new: impl Fn(&str, &Limits) -> Result<T, NameError>,
+) -> Result<Option<T>, String> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw.get() == "\"\"" => Ok(None),
+        raw => name(field, raw, limits, new).map(Some),
+    }
+}
+
+pub(crate) fn missing(field: &str) -> String {
+    format!("`{field}` is missing")
+}

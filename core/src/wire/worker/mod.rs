@@ -1,0 +1,9 @@
+//! The worker port's frames: what the SDKs send and what they expect.
+
+mod from_worker;
+mod to_worker;
+
+pub use from_worker::{
+    BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, Payload, TriggerRequest, parse,
+};
+pub use to_worker::ToWorker;
