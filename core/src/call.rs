@@ -51,3 +51,22 @@ pub enum Answer {
     /// `engine::functions::list`.
     Functions(Vec<FunctionId>),
 }
+
+/// About how many bytes of memory an outcome holds on to. A list counts little: it shares its items with the store.
+pub fn size_hint(outcome: &Outcome) -> usize {
+    let json = |value: &Option<Json>| value.as_ref().map_or(0, |value| value.as_str().len());
+    let names = |groups: &[GroupName]| groups.iter().map(|group| group.as_str().len() + 16).sum::<usize>();
+    256 + match outcome {
+        Ok(Answer::Nothing | Answer::Items(_)) => 0,
+        Ok(Answer::Value(value)) => value.as_str().len(),
+        Ok(Answer::Changed { old, new, errors }) => {
+            let errors = errors.iter().map(|error| error.message.len() + 64).sum::<usize>();
+            json(old) + new.as_str().len() + errors
+        }
+        Ok(Answer::Deleted { old }) => json(old),
+        Ok(Answer::Groups(groups)) => names(groups),
+        Ok(Answer::Streams(streams)) => streams.iter().map(|(_, groups)| names(groups) + 64).sum(),
+        Ok(Answer::Functions(functions)) => functions.len() * 16,
+        Err(error) => error.message.len() + error.stacktrace.as_ref().map_or(0, String::len),
+    }
+}

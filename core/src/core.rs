@@ -72,6 +72,9 @@ impl Core {
             Input::WorkerFrame { worker, frame: Ok(frame) } => self.worker_frame(now, worker, frame, effects),
             Input::WorkerFrame { worker, frame: Err(bad) } => bad_worker_frame(worker, bad, effects),
             Input::WorkerDisconnected { worker } => self.functions.disconnect(worker, effects),
+            Input::CallNotDelivered { worker, invocation_id } => {
+                self.functions.not_delivered(worker, invocation_id, effects);
+            }
             Input::SessionConnected { session, join } => self.session_connected(session, join, effects),
             Input::SessionFrame { session, frame } => self.session_frame(session, frame, effects),
             Input::SessionDisconnected { session } => self.hub.disconnect(session, effects),
@@ -102,8 +105,8 @@ impl Core {
         self.functions.next_deadline().into_iter().chain(stop).min()
     }
 
-    /// How many bytes of changes and answers gather for the next write. While this is above its bound the runtime
-    /// hands in no more frames.
+    /// About how many bytes of changes, answers and events wait for the disk. While this is above its bound the
+    /// runtime hands in no more frames.
     pub fn backlog_bytes(&self) -> usize {
         self.store.backlog_bytes()
     }

@@ -3,6 +3,7 @@
 use crate::key::{SessionKey, WorkerKey};
 use crate::log::BatchNumber;
 use crate::name::Target;
+use crate::rng::Uuid;
 use crate::wire::stream::{FromSubscriber, StreamError};
 use crate::wire::worker::{BadFrame, FromWorker};
 
@@ -25,6 +26,13 @@ pub enum Input {
     WorkerDisconnected {
         /// Who.
         worker: WorkerKey,
+    },
+    /// A call of [`crate::wire::worker::ToWorker::Invoke`] was not sent: too much waits for the worker already.
+    CallNotDelivered {
+        /// Who was to run it.
+        worker: WorkerKey,
+        /// The call.
+        invocation_id: Uuid,
     },
     /// A subscriber connected.
     SessionConnected {

@@ -125,7 +125,10 @@ fn a_newer_log_and_what_is_no_log_are_told_apart() {
     newer[8] = 2;
     assert_eq!(Replay::open(&newer).unwrap_err(), HeaderError::Newer(2));
     assert_eq!(Replay::open(&[0; FileHeader::LEN]).unwrap_err(), HeaderError::NotALog);
-    assert_eq!(Replay::open(b"{\"this\": \"is some other file\"}  ").unwrap_err(), HeaderError::NotALog);
+    assert_eq!(
+        Replay::open(b"{\"this\": \"is some other file, longer!!\"}").unwrap_err(),
+        HeaderError::NotALog
+    );
 }
 
 #[test]

@@ -8,14 +8,13 @@ use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::wire::{stream, worker};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::config::Config;
 use crate::inbox::{Gone, Inbox, Message};
 use crate::mailbox::{Mailbox, SessionQueue, WorkerMailbox, WorkerQueue};
-use crate::socket::{self, Receive, STOPPING, Timing};
+use crate::socket::{self, Receive, STOPPING, Socket, Timing};
 
 /// What all connections share.
 #[derive(Clone, Debug)]
@@ -30,7 +29,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Takes a handshake, unless it takes too long or the server stops.
-    async fn accept<S>(&mut self, stream: S, config: WebSocketConfig) -> Option<(WebSocketStream<S>, String)>
+    async fn accept<S>(&mut self, stream: S, config: WebSocketConfig) -> Option<(Socket<S>, String)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -74,7 +73,7 @@ where
 const TELEMETRY_PATH: &str = "/otel";
 
 async fn discard<S>(
-    socket: WebSocketStream<S>,
+    socket: Socket<S>,
     mailbox: &WorkerMailbox,
     timing: &Timing,
     mut closing: watch::Receiver<bool>,
@@ -168,8 +167,9 @@ async fn report_overflows(
     inbox: &Inbox,
     mailbox: &Mailbox<SessionQueue>,
 ) -> Result<std::convert::Infallible, Gone> {
+    let mut known = 0;
     loop {
-        mailbox.overflowed().await;
+        known = mailbox.overflowed(known).await;
         tracing::debug!(
             session = session.0,
             "a subscriber is too slow: it gets fresh state once it has caught up"
@@ -177,6 +177,5 @@ async fn report_overflows(
         inbox.input(Input::SessionOverflowed { session }).await?;
         mailbox.drained().await;
         inbox.input(Input::SessionDrained { session }).await?;
-        mailbox.resumed().await;
     }
 }

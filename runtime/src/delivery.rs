@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headwater_core::key::{ChannelKey, SessionKey};
-use headwater_core::name::SubscriptionId;
+use headwater_core::name::{SubscriptionId, Target};
 use headwater_core::wire::stream::{StreamError, SyncFrame, ToSubscriber};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -124,7 +124,13 @@ impl Shard {
             _ => frame.encode().into(),
         };
         for mailbox in members.values() {
-            mailbox.push_event(text.clone());
+            match &*frame {
+                // As large as the group: not an event that counts against a subscriber's bound.
+                ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) => {
+                    mailbox.push_group(group.clone(), text.clone());
+                }
+                _ => mailbox.push_event(text.clone()),
+            }
         }
         self.encoded = Some((frame, text));
     }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::delivery::Delivery;
 use crate::inbox::Message;
-use crate::mailbox::WorkerMailbox;
+use crate::mailbox::{NoRoom, WorkerMailbox};
 use crate::platform::Platform;
 use crate::socket::STOPPING;
 
@@ -29,6 +29,8 @@ pub(crate) struct Channels {
     pub(crate) log: mpsc::Sender<Batch>,
     /// To delivery, which never waits for the engine.
     pub(crate) delivery: mpsc::Sender<Delivery>,
+    /// Asks for a stop.
+    pub(crate) stop: oneshot::Receiver<()>,
     /// Told when a stop has nothing left to wait for.
     pub(crate) stopped: oneshot::Sender<()>,
 }
@@ -42,6 +44,7 @@ pub(crate) struct Engine<P> {
     written: mpsc::Receiver<Input>,
     log: mpsc::Sender<Batch>,
     delivery: mpsc::Sender<Delivery>,
+    stop: Option<oneshot::Receiver<()>>,
     /// Taken when a stop has nothing left to wait for; who connects after that is sent away.
     stopped: Option<oneshot::Sender<()>>,
     workers: BTreeMap<WorkerKey, Arc<WorkerMailbox>>,
@@ -56,7 +59,7 @@ const BATCH: usize = 256;
 impl<P: Platform> Engine<P> {
     /// `backlog_limit`: how many bytes may wait for the disk before the inbox is left alone.
     pub(crate) fn new(platform: P, core: Core, channels: Channels, backlog_limit: usize) -> Engine<P> {
-        let Channels { inbox, written, log, delivery, stopped } = channels;
+        let Channels { inbox, written, log, delivery, stop, stopped } = channels;
         Engine {
             platform,
             core,
@@ -64,6 +67,7 @@ impl<P: Platform> Engine<P> {
             written,
             log,
             delivery,
+            stop: Some(stop),
             stopped: Some(stopped),
             workers: BTreeMap::new(),
             backlog_limit,
@@ -76,11 +80,16 @@ impl<P: Platform> Engine<P> {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let takes_more = self.core.backlog_bytes() < self.backlog_limit;
-            let deadline = self.core.next_deadline();
-            let wait = deadline.map(|deadline| self.until(deadline));
+            let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                // Looked at here, because the inbox may never be empty.
+                self.step(Input::Tick).await;
+                continue;
+            }
             tokio::select! {
                 biased;
                 Some(input) = self.written.recv() => self.step(input).await,
+                () = asked(&mut self.stop) => self.step(Input::Stop).await,
                 count = self.inbox.recv_many(&mut messages, BATCH), if takes_more => {
                     if count == 0 {
                         return;
@@ -89,7 +98,7 @@ impl<P: Platform> Engine<P> {
                         self.take(message).await;
                     }
                 }
-                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => self.step(Input::Tick).await,
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 // Too much waits for the disk, and whoever writes to it is gone.
                 else => return,
             }
@@ -138,13 +147,22 @@ impl<P: Platform> Engine<P> {
     async fn step(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
         self.core.handle(self.platform.now(), input, &mut effects);
+        let mut undelivered = Vec::new();
         for effect in effects.drain(..) {
-            self.execute(effect).await;
+            self.execute(effect, &mut undelivered).await;
+        }
+        for input in undelivered {
+            self.core.handle(self.platform.now(), input, &mut effects);
+        }
+        for effect in effects.drain(..) {
+            // The answer that a call was not delivered, to its caller. It is no call itself.
+            self.execute(effect, &mut Vec::new()).await;
         }
         self.effects = effects;
     }
 
-    async fn execute(&mut self, effect: Effect) {
+    /// What the core must be told of an effect that could not be carried out goes to `undelivered`.
+    async fn execute(&mut self, effect: Effect, undelivered: &mut Vec<Input>) {
         match effect {
             Effect::Persist(batch) => {
                 if self.log.send(batch).await.is_err() {
@@ -152,14 +170,21 @@ impl<P: Platform> Engine<P> {
                 }
             }
             Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome } => {
-                self.send(worker, ToWorker::Result { invocation_id, function_id, outcome });
+                self.send(worker, ToWorker::Result { invocation_id, function_id, outcome }, undelivered);
             }
             Effect::Reply { worker, invocation_id: None, function_id, outcome } => {
                 if let Err(error) = outcome {
-                    tracing::warn!(worker = worker.0, function_id, %error, "a call that wants no answer failed");
+                    let (code, message) = (error.code, error.message);
+                    tracing::warn!(
+                        worker = worker.0,
+                        function_id,
+                        ?code,
+                        ?message,
+                        "a call that wants no answer failed"
+                    );
                 }
             }
-            Effect::ToWorker { worker, frame } => self.send(worker, frame),
+            Effect::ToWorker { worker, frame } => self.send(worker, frame, undelivered),
             Effect::CloseWorker { worker } => {
                 if let Some(mailbox) = self.workers.remove(&worker) {
                     mailbox.close(CloseCode::Policy, "replaced by a newer connection of the same worker");
@@ -180,9 +205,20 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    fn send(&self, worker: WorkerKey, frame: ToWorker) {
-        if let Some(mailbox) = self.workers.get(&worker) {
-            mailbox.push(frame);
+    fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut Vec<Input>) {
+        let Some(mailbox) = self.workers.get(&worker) else { return };
+        let call = match &frame {
+            ToWorker::Invoke { invocation_id, .. } => *invocation_id,
+            _ => None,
+        };
+        if let Err(NoRoom) = mailbox.push(frame) {
+            match call {
+                Some(invocation_id) => undelivered.push(Input::CallNotDelivered { worker, invocation_id }),
+                None => tracing::warn!(
+                    worker = worker.0,
+                    "a call that wants no answer is dropped: too much waits"
+                ),
+            }
         }
     }
 
@@ -205,27 +241,41 @@ impl<P: Platform> Engine<P> {
     }
 }
 
+/// Waits until a stop is asked for, the first time; then never again.
+async fn asked(stop: &mut Option<oneshot::Receiver<()>>) {
+    let asked = match stop {
+        Some(stop) => stop.await.is_ok(),
+        None => false,
+    };
+    *stop = None;
+    if !asked {
+        std::future::pending().await
+    }
+}
+
+/// Names come from outside: they are written as `Debug` does, so that none can look like a line of its own.
 fn note(notice: Notice) {
     match notice {
         Notice::TriggerKept { worker, trigger } => tracing::warn!(
             worker = worker.0,
-            trigger = %trigger.id,
-            trigger_type = trigger.trigger_type,
-            function_id = %trigger.function_id,
+            trigger = ?trigger.id,
+            trigger_type = ?trigger.trigger_type,
+            function_id = ?trigger.function_id,
             "a trigger was registered, but this version calls no triggers and gates no joins"
         ),
         Notice::TooManyFunctions { worker, function } => tracing::warn!(
             worker = worker.0,
-            function_id = %function,
+            function_id = ?function,
             "a worker registers too many functions: this one can't be called"
         ),
         Notice::ReservedFunction { worker, function } => tracing::warn!(
             worker = worker.0,
-            function_id = %function,
+            function_id = ?function,
             "a worker registers a function that the server has itself: calls go to the server's"
         ),
         Notice::BadWorkerFrame { worker, error } => {
-            tracing::warn!(worker = worker.0, %error, "a worker sent a frame that can't be used");
+            let (code, message) = (error.code, error.message);
+            tracing::warn!(worker = worker.0, ?code, ?message, "a worker sent a frame that can't be used");
         }
     }
 }

@@ -13,8 +13,9 @@ mod engine;
 mod inbox;
 mod mailbox;
 pub mod platform;
+mod progress;
 mod server;
 mod socket;
 pub mod store;
 
-pub use server::{Recovery, StartError, Started, serve};
+pub use server::{Recovery, ServeError, Started, serve};

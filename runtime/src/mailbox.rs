@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use headwater_core::hub::{Outbox, Pushed};
-use headwater_core::name::SubscriptionId;
+use headwater_core::name::{GroupPath, SubscriptionId};
 use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
 use headwater_core::wire::worker::ToWorker;
 use tokio::sync::Notify;
@@ -34,7 +34,7 @@ pub(crate) struct Mailbox<Q> {
     filled: Notify,
     /// There may be room again.
     emptied: Notify,
-    /// The queue has overflowed, or has been resumed.
+    /// The queue has overflowed.
     lagging: Notify,
 }
 
@@ -132,8 +132,19 @@ async fn wait(changed: &Notify, reached: impl Fn() -> bool) {
 #[derive(Debug)]
 pub(crate) struct WorkerQueue {
     frames: VecDeque<WorkerFrame>,
-    bytes: usize,
+    /// Calls that others make: they are refused when they would take too much.
+    calls: Share,
+    /// Answers to what the worker asked for itself.
+    answers: Share,
+    /// What each of the two may take, in bytes.
     limit: usize,
+}
+
+/// What the frames of a kind take while they wait.
+#[derive(Debug, Default)]
+struct Share {
+    frames: usize,
+    bytes: usize,
 }
 
 /// A frame to a worker, and what it counts as while it waits.
@@ -145,13 +156,29 @@ pub(crate) struct WorkerFrame {
 
 pub(crate) type WorkerMailbox = Mailbox<WorkerQueue>;
 
-/// A worker for whom more frames wait than this is not read from.
-const CROWDED_FRAMES: usize = 4_096;
+/// A call that was not queued: too much waits for its worker already.
+#[derive(Debug)]
+pub(crate) struct NoRoom;
+
+/// A worker for whom more answers wait than this is not read from.
+const CROWDED_ANSWERS: usize = 4_096;
 
 impl WorkerQueue {
-    /// A queue of at most `limit` bytes. A peer that lets more wait does not read: it is disconnected.
+    /// A queue of at most `limit` bytes, half of them for calls.
     pub(crate) fn new(limit: usize) -> WorkerQueue {
-        WorkerQueue { frames: VecDeque::new(), bytes: 0, limit }
+        WorkerQueue {
+            frames: VecDeque::new(),
+            calls: Share::default(),
+            answers: Share::default(),
+            limit: limit / 2,
+        }
+    }
+
+    fn share(&mut self, frame: &ToWorker) -> &mut Share {
+        match frame {
+            ToWorker::Invoke { .. } => &mut self.calls,
+            _ => &mut self.answers,
+        }
     }
 }
 
@@ -160,7 +187,9 @@ impl Queue for WorkerQueue {
 
     fn pop(&mut self) -> Option<WorkerFrame> {
         let frame = self.frames.pop_front()?;
-        self.bytes -= frame.bytes;
+        let share = self.share(&frame.frame);
+        share.frames -= 1;
+        share.bytes -= frame.bytes;
         Some(frame)
     }
 
@@ -169,25 +198,38 @@ impl Queue for WorkerQueue {
     }
 
     fn is_crowded(&self) -> bool {
-        // A peer that sends requests and reads no answers is slowed down long before it is disconnected.
-        self.bytes > self.limit / 8 || self.frames.len() > CROWDED_FRAMES
+        // A peer that sends requests and reads no answers is slowed down long before it is disconnected. Calls
+        // don't count: others make them, and the worker must be read to answer them.
+        self.answers.bytes > self.limit / 4 || self.answers.frames > CROWDED_ANSWERS
     }
 }
 
 impl Mailbox<WorkerQueue> {
-    pub(crate) fn push(&self, frame: ToWorker) {
+    /// Queues a frame. A worker that lets too many of its own answers wait does not read: it is disconnected.
+    pub(crate) fn push(&self, frame: ToWorker) -> Result<(), NoRoom> {
         let bytes = frame.size_hint();
         let mut state = self.state();
-        if state.queue.bytes + bytes > state.queue.limit && !state.queue.frames.is_empty() {
-            state.queue.frames.clear();
-            state.queue.bytes = 0;
-            drop(state);
-            return self.close(CloseCode::Again, "too many frames wait to be read: read faster");
+        if state.closing.is_some() {
+            return Ok(());
         }
-        state.queue.bytes += bytes;
+        let limit = state.queue.limit;
+        let share = state.queue.share(&frame);
+        if share.bytes > 0 && share.bytes + bytes > limit {
+            if matches!(frame, ToWorker::Invoke { .. }) {
+                return Err(NoRoom);
+            }
+            tracing::warn!(bytes = share.bytes, "a worker is disconnected: it does not read its answers");
+            state.queue.frames.clear();
+            drop(state);
+            self.close(CloseCode::Again, "too many answers wait to be read: read faster");
+            return Ok(());
+        }
+        share.frames += 1;
+        share.bytes += bytes;
         state.queue.frames.push_back(WorkerFrame { frame, bytes });
         drop(state);
         self.filled.notify_one();
+        Ok(())
     }
 }
 
@@ -199,7 +241,16 @@ impl From<WorkerFrame> for Utf8Bytes {
 
 /// Frames to a subscriber.
 #[derive(Debug)]
-pub(crate) struct SessionQueue(Outbox<SubscriptionId, SessionFrame>);
+pub(crate) struct SessionQueue(Outbox<SnapshotOf, SessionFrame>);
+
+/// What a snapshot is for: of each, only the newest waits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SnapshotOf {
+    /// A subscription that was joined, or has caught up.
+    Subscription(SubscriptionId),
+    /// A group whose change could not be told otherwise.
+    Group(GroupPath),
+}
 
 /// A frame to a subscriber.
 #[derive(Debug)]
@@ -212,8 +263,9 @@ pub(crate) enum SessionFrame {
 
 pub(crate) type SessionMailbox = Mailbox<SessionQueue>;
 
-/// A subscriber for whom more frames wait than this is not read from.
-const CROWDED_SESSION: usize = 65_536;
+/// A subscriber for whom more frames, or more answers to its own mistakes, wait than this is not read from.
+const CROWDED_FRAMES: usize = 65_536;
+const CROWDED_NOTICES: usize = 256;
 
 impl SessionQueue {
     pub(crate) fn new(limit: usize) -> SessionQueue {
@@ -233,7 +285,7 @@ impl Queue for SessionQueue {
     }
 
     fn is_crowded(&self) -> bool {
-        self.0.len() > CROWDED_SESSION
+        self.0.len() > CROWDED_FRAMES || self.0.notices() > CROWDED_NOTICES
     }
 }
 
@@ -248,7 +300,16 @@ impl Mailbox<SessionQueue> {
     }
 
     pub(crate) fn push_sync(&self, subscription: SubscriptionId, frame: SyncFrame) {
-        let pushed = self.state().queue.0.push_snapshot(subscription, SessionFrame::Sync(Box::new(frame)));
+        self.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Sync(Box::new(frame)));
+    }
+
+    /// Queues a group's state that is broadcast.
+    pub(crate) fn push_group(&self, group: GroupPath, text: Utf8Bytes) {
+        self.push_snapshot(SnapshotOf::Group(group), SessionFrame::Encoded(text));
+    }
+
+    fn push_snapshot(&self, of: SnapshotOf, frame: SessionFrame) {
+        let pushed = self.state().queue.0.push_snapshot(of, frame);
         match pushed {
             Pushed::Queued => self.filled.notify_one(),
             Pushed::Overflowed | Pushed::Dropped => {}
@@ -263,12 +324,14 @@ impl Mailbox<SessionQueue> {
     /// Takes events again after an overflow.
     pub(crate) fn resume(&self) {
         self.state().queue.0.resume();
-        self.lagging.notify_waiters();
     }
 
-    /// Waits until the queue has overflowed.
-    pub(crate) async fn overflowed(&self) {
-        wait(&self.lagging, || self.state().queue.0.is_behind()).await;
+    /// Waits until the queue has overflowed more often than `known`, and gives how often. Counted, not looked at:
+    /// between two looks it can be resumed and overflow again.
+    pub(crate) async fn overflowed(&self, known: u64) -> u64 {
+        let overflows = || self.state().queue.0.overflows();
+        wait(&self.lagging, || overflows() > known).await;
+        overflows()
     }
 
     /// Waits until all that was queued has left.
@@ -278,11 +341,6 @@ impl Mailbox<SessionQueue> {
             state.queue.is_empty() && !state.sending
         })
         .await;
-    }
-
-    /// Waits until the queue takes events again.
-    pub(crate) async fn resumed(&self) {
-        wait(&self.lagging, || !self.state().queue.0.is_behind()).await;
     }
 }
 

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use headwater::config::{Config, ConfigError, StoreConfig};
 use headwater::platform::System;
 use headwater::store::Folder;
-use headwater::{Recovery, StartError, Started, serve};
-use tokio::signal::unix::{SignalKind, signal};
+use headwater::{Recovery, ServeError, Started, serve};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// A durable real-time streams server.
@@ -71,7 +71,15 @@ fn read_config(file: Option<PathBuf>) -> Result<Config, ConfigError> {
 }
 
 fn run(config: Config) -> ExitCode {
-    let filter = EnvFilter::try_from_env("HEADWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        match std::env::var("HEADWATER_LOG").unwrap_or_else(|_| "info".to_owned()).parse::<EnvFilter>() {
+            Ok(filter) => filter,
+            Err(error) => {
+                let message =
+                    format!("HEADWATER_LOG: expected a level such as `info` or `headwater=debug`: {error}");
+                return fail(&message, BAD_CONFIG);
+            }
+        };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -80,7 +88,7 @@ fn run(config: Config) -> ExitCode {
     let served = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(StartError::Thread)
+        .map_err(ServeError::from)
         .and_then(|runtime| runtime.block_on(start(config)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,40 +96,52 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-async fn start(config: Config) -> Result<(), StartError> {
-    let stop = stop_signal().map_err(StartError::Thread)?;
+async fn start(config: Config) -> Result<(), ServeError> {
     let (disk, store) = match &config.store {
         StoreConfig::InMemory => (None, "in_memory".to_owned()),
         StoreConfig::FileBased { path } => {
             let disk =
-                Folder::lock(path).map_err(|error| StartError::Store { folder: path.clone(), error })?;
+                Folder::lock(path).map_err(|error| ServeError::Store { folder: path.clone(), error })?;
             (Some(disk), format!("file_based {}", path.display()))
         }
     };
-    serve(System::new(), config, disk, |started| say(&report(started, &store)), stop).await
+    serve(System::new(), config, disk, |started| {
+        // Only now: a signal during recovery ends the process at once, which harms nothing.
+        let stop = stop_signal()?;
+        say(&report(started, &store));
+        Ok(stop)
+    })
+    .await
 }
 
 /// Resolves with the first SIGTERM or Ctrl-C; the second ends the process at once.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     Ok(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        next().await;
+        signals.next().await;
         tracing::info!("stopping; a second signal stops at once");
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            signals.next().await;
             std::process::exit(i32::from(FAILED));
         });
     })
+}
+
+/// The signals that ask for a stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// What a person wants to know first. The last line says that both ports listen.

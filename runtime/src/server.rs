@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use headwater_core::Core;
 use headwater_core::key::{SessionKey, WorkerKey};
-use headwater_core::{Core, Input};
+use headwater_core::log::{FileHeader, Salt};
+use headwater_core::rng::Uuid;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -22,9 +24,9 @@ use crate::platform::{Listener, Platform};
 use crate::socket::Timing;
 use crate::store::{self, OpenError};
 
-/// Why the server can't start.
+/// Why the server can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ServeError {
     /// The store can't be opened.
     #[error("the store in {folder} can't be opened: {error}", folder = folder.display())]
     Store {
@@ -45,9 +47,12 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
-    /// No thread can be started.
-    #[error("can't start a thread: {0}")]
-    Thread(io::Error),
+    /// The system refuses a thread or a signal handler.
+    #[error("can't start: {0}")]
+    System(#[from] io::Error),
+    /// A part of the server ended that never should.
+    #[error("the {0} ended unexpectedly, which is a bug; nothing that was acknowledged is lost")]
+    Ended(&'static str),
 }
 
 /// What listens, and what was found in the store.
@@ -83,25 +88,44 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop` resolves, then stops in good order: takes no more connections and calls, answers what is under
-/// way, sends what is queued, closes every socket. `disk` is `None` for a store in memory. `on_start` is called once
-/// both ports listen.
-pub async fn serve<P: Platform>(
+/// Serves until it is told to stop, then stops in good order: takes no more connections and calls, answers what is
+/// under way, sends what is queued, closes every socket. `disk` is `None` for a store in memory. `on_start` is called
+/// once both ports listen; the server stops when the future that it returns resolves.
+pub async fn serve<P: Platform, S: Future<Output = ()>>(
     platform: P,
     config: Config,
     disk: Option<P::Disk>,
-    on_start: impl FnOnce(&Started),
-    stop: impl Future<Output = ()>,
-) -> Result<(), StartError> {
+    on_start: impl FnOnce(&Started) -> io::Result<S>,
+) -> Result<(), ServeError> {
     // Ports first: recovery can take a while, and is in vain when a port is taken.
     let workers = bind(&platform, "workers", &config.workers).await?;
     let streams = bind(&platform, "subscribers", &config.streams).await?;
+    let vital = Vital::default();
+    let (log, batches) = mpsc::channel(1);
+    let (done, written) = mpsc::channel(1);
+    let (core, recovery) = match disk {
+        None => (Core::new(config.core.clone(), platform.entropy(), platform.now()), None),
+        Some(disk) => {
+            let before = platform.now();
+            let store::Opened { file, recovered } =
+                store::open(&disk, new_header(&platform)).map_err(|error| store_error(&config, error))?;
+            let recovery = Recovery {
+                items: recovered.items(),
+                groups: recovered.groups(),
+                torn: recovered.torn,
+                ms: platform.now().mono.0 - before.mono.0,
+            };
+            platform.spawn_thread(
+                "log",
+                vital.guard("log writer", store::write_log(disk, file, batches, done)),
+            )?;
+            let core = Core::recovered(config.core.clone(), platform.entropy(), platform.now(), recovered);
+            (core, Some(recovery))
+        }
+    };
     let address = |listener: &P::Listener, who, listen: &Listen| {
         listener.local_addr().map_err(|error| listen_error(who, listen, error))
     };
-    let (log, batches) = mpsc::channel(1);
-    let (done, written) = mpsc::channel(1);
-    let (core, recovery) = open_core(&platform, &config, disk.as_ref(), batches, done)?;
     let started = Started {
         workers: address(&workers, "workers", &config.workers)?,
         streams: address(&streams, "subscribers", &config.streams)?,
@@ -110,44 +134,39 @@ pub async fn serve<P: Platform>(
 
     let (inbox, messages) = Inbox::new(config.net.inbox, INBOX_BYTES.max(config.net.worker_frame_bytes));
     let (delivery, deliveries) = mpsc::channel(DELIVERY_QUEUE);
+    let (ask_to_stop, stop) = oneshot::channel();
     let (stopped, all_answered) = oneshot::channel();
-    platform.spawn(Shard::default().run(deliveries));
-    let channels = Channels { inbox: messages, written, log, delivery, stopped };
+    platform.spawn(vital.guard("delivery", Shard::default().run(deliveries)));
+    let channels = Channels { inbox: messages, written, log, delivery, stop, stopped };
     let engine = Engine::new(platform.clone(), core, channels, config.net.commit_backlog_bytes);
-    platform.spawn_thread("core", engine.run()).map_err(StartError::Thread)?;
+    platform.spawn_thread("core", vital.guard("core", engine.run()))?;
 
     let stop_deadline = Duration::from_millis(config.core.timeouts.stop_ms) + GOODBYE;
     let (stopping, stopping_seen) = watch::channel(false);
     let (closing, closing_seen) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
-    let port = Port {
-        platform: platform.clone(),
-        shared: Shared {
-            inbox: inbox.clone(),
-            timing: Timing::new(&config.net),
-            config: Arc::new(config),
-            closing: closing_seen,
-        },
-        stopping: stopping_seen,
-        open,
-        keys: Arc::default(),
-    };
-    let (most_workers, most_sessions) = {
-        let net = &port.shared.config.net;
-        (net.worker_connections, net.stream_connections)
-    };
+    let (most_workers, most_sessions) = (config.net.worker_connections, config.net.stream_connections);
+    let shared =
+        Shared { inbox, timing: Timing::new(&config.net), config: Arc::new(config), closing: closing_seen };
+    let port =
+        Port { platform: platform.clone(), shared, stopping: stopping_seen, open, keys: Arc::default() };
+    let stop = on_start(&started)?;
     platform.spawn(port.clone().accept(workers, most_workers, "workers", |stream, key, shared| {
         serve_worker(stream, WorkerKey(key), shared)
     }));
     platform.spawn(port.accept(streams, most_sessions, "subscribers", |stream, key, shared| {
         serve_session(stream, SessionKey(key), shared)
     }));
-    on_start(&started);
 
-    stop.await;
-    // Nobody is left to tell if the accept loops are gone already.
+    tokio::select! {
+        biased;
+        name = vital.ended() => return Err(ServeError::Ended(name)),
+        () = stop => {}
+    }
+    // Whoever is to hear these may be gone already.
     let _ = stopping.send(true);
-    if inbox.input(Input::Stop).await.is_ok() && timeout(stop_deadline, all_answered).await.is_err() {
+    let _ = ask_to_stop.send(());
+    if timeout(stop_deadline, all_answered).await.is_err() {
         tracing::warn!("some calls were not answered in time");
     }
     let _ = closing.send(true);
@@ -155,6 +174,72 @@ pub async fn serve<P: Platform>(
         tracing::warn!("some connections did not close in time");
     }
     Ok(())
+}
+
+/// The tasks that the server can't do without.
+#[derive(Clone, Debug)]
+struct Vital {
+    /// The name of the first that ended.
+    ended: watch::Sender<Option<&'static str>>,
+}
+
+impl Default for Vital {
+    fn default() -> Vital {
+        Vital { ended: watch::Sender::new(None) }
+    }
+}
+
+impl Vital {
+    /// The task; its end is noticed, also if it is a panic.
+    fn guard<F: Future<Output = ()>>(
+        &self,
+        name: &'static str,
+        task: F,
+    ) -> impl Future<Output = ()> + use<F> {
+        let ended = EndedGuard { vital: self.clone(), name };
+        async move {
+            task.await;
+            drop(ended);
+        }
+    }
+
+    /// Waits until one of the tasks has ended.
+    async fn ended(&self) -> &'static str {
+        let mut ended = self.ended.subscribe();
+        match ended.wait_for(Option::is_some).await.map(|name| *name) {
+            Ok(Some(name)) => name,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// Says that a task has ended when it is dropped.
+struct EndedGuard {
+    vital: Vital,
+    name: &'static str,
+}
+
+impl Drop for EndedGuard {
+    fn drop(&mut self) {
+        self.vital.ended.send_if_modified(|ended| ended.replace(self.name).is_none());
+    }
+}
+
+/// The header of a log, should there be none yet.
+fn new_header(platform: &impl Platform) -> FileHeader {
+    let random = platform.entropy();
+    let (epoch, rest) = random.split_at(16);
+    let epoch = u128::from_le_bytes(epoch.try_into().expect("half of 32 bytes"));
+    let salt = rest[..8].try_into().expect("a quarter of 32 bytes");
+    FileHeader { epoch: Uuid::from_random(epoch), salt: Salt(salt) }
+}
+
+fn store_error(config: &Config, error: OpenError) -> ServeError {
+    let folder = match &config.store {
+        StoreConfig::FileBased { path } => path.clone(),
+        StoreConfig::InMemory => PathBuf::new(),
+    };
+    ServeError::Store { folder, error }
 }
 
 /// What to do about an address that can't be listened on, where the system does not say it.
@@ -169,45 +254,12 @@ async fn bind<P: Platform>(
     platform: &P,
     who: &'static str,
     listen: &Listen,
-) -> Result<P::Listener, StartError> {
+) -> Result<P::Listener, ServeError> {
     platform.bind(&listen.host, listen.port).await.map_err(|error| listen_error(who, listen, error))
 }
 
-fn listen_error(who: &'static str, listen: &Listen, error: io::Error) -> StartError {
-    StartError::Listen { who, host: listen.host.clone(), port: listen.port, error }
-}
-
-/// A core with what the store holds, and the writer of its log.
-fn open_core<P: Platform>(
-    platform: &P,
-    config: &Config,
-    disk: Option<&P::Disk>,
-    batches: mpsc::Receiver<headwater_core::log::Batch>,
-    done: mpsc::Sender<Input>,
-) -> Result<(Core, Option<Recovery>), StartError> {
-    let seed = platform.entropy();
-    let before = platform.now();
-    let Some(disk) = disk else {
-        return Ok((Core::new(config.core.clone(), seed, before), None));
-    };
-    let random = platform.entropy();
-    let epoch = u128::from_le_bytes(random[..16].try_into().expect("32 bytes hold 16"));
-    let store::Opened { file, recovered } = store::open(disk, epoch).map_err(|error| {
-        let folder = match &config.store {
-            StoreConfig::FileBased { path } => path.clone(),
-            StoreConfig::InMemory => PathBuf::new(),
-        };
-        StartError::Store { folder, error }
-    })?;
-    let recovery = Recovery {
-        items: recovered.items(),
-        groups: recovered.groups(),
-        torn: recovered.torn,
-        ms: platform.now().mono.0 - before.mono.0,
-    };
-    platform.spawn_thread("log", store::write_log(file, batches, done)).map_err(StartError::Thread)?;
-    let core = Core::recovered(config.core.clone(), seed, platform.now(), recovered);
-    Ok((core, Some(recovery)))
+fn listen_error(who: &'static str, listen: &Listen, error: io::Error) -> ServeError {
+    ServeError::Listen { who, host: listen.host.clone(), port: listen.port, error }
 }
 
 /// What the accept loops share.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, MissedTickBehavior, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use crate::config::NetConfig;
 use crate::inbox::Gone;
 use crate::mailbox::{Mailbox, Next, Queue};
+use crate::progress::{Counted, Moved};
 
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +60,15 @@ pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSoc
     config
 }
 
+/// A WebSocket that tells whether bytes move on it.
+pub(crate) type Socket<S> = WebSocketStream<Counted<S>>;
+
 /// Takes a connection's handshake. `None` if it fails or takes too long; otherwise the socket and its path.
 pub(crate) async fn accept<S>(
     stream: S,
     config: WebSocketConfig,
     timing: &Timing,
-) -> Option<(WebSocketStream<S>, String)>
+) -> Option<(Socket<S>, String)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -83,7 +87,8 @@ where
         }
         Ok(response)
     };
-    let accepted = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config));
+    let accepted =
+        tokio_tungstenite::accept_hdr_async_with_config(Counted::new(stream), answer, Some(config));
     match timeout(timing.handshake, accepted).await {
         Ok(Ok(socket)) => Some((socket, path)),
         Ok(Err(error)) => {
@@ -105,7 +110,7 @@ pub(crate) trait Receive {
 
 /// Runs a connection to its end: hands frames to `receive`, sends what `mailbox` gives.
 pub(crate) async fn run<S, Q>(
-    socket: WebSocketStream<S>,
+    socket: Socket<S>,
     mailbox: &Mailbox<Q>,
     timing: &Timing,
     receive: &mut impl Receive,
@@ -113,10 +118,11 @@ pub(crate) async fn run<S, Q>(
     S: AsyncRead + AsyncWrite + Unpin,
     Q: Queue,
 {
+    let (read_bytes, written_bytes) = (socket.get_ref().read.clone(), socket.get_ref().written.clone());
     let (mut sink, mut stream) = socket.split();
     let ended = {
-        let reading = read(&mut stream, mailbox, timing, receive);
-        let writing = write(&mut sink, mailbox, timing);
+        let reading = read(&mut stream, &read_bytes, mailbox, timing, receive);
+        let writing = write(&mut sink, &written_bytes, mailbox, timing);
         tokio::select! {
             biased;
             ended = writing => ended,
@@ -124,7 +130,8 @@ pub(crate) async fn run<S, Q>(
         }
     };
     if let Ended::Closing(close) = ended {
-        finish(&mut sink, &mut stream, close).await;
+        // A peer that does not answer in time is left alone.
+        let _ = timeout(CLOSE_TIMEOUT, finish(sink, stream, close)).await;
     }
 }
 
@@ -137,7 +144,8 @@ enum Ended {
 }
 
 async fn read<S, Q>(
-    stream: &mut SplitStream<WebSocketStream<S>>,
+    stream: &mut SplitStream<Socket<S>>,
+    moved: &Moved,
     mailbox: &Mailbox<Q>,
     timing: &Timing,
     receive: &mut impl Receive,
@@ -148,10 +156,10 @@ where
 {
     loop {
         mailbox.uncrowded().await;
-        let message = match timeout(timing.idle, stream.next()).await {
-            Ok(Some(message)) => message,
-            Ok(None) => return Ended::Gone,
-            Err(_) => return closing(CloseCode::Policy, "no sign of life for too long"),
+        let message = match moved.or_stalled(timing.idle, stream.next()).await {
+            Some(Some(message)) => message,
+            Some(None) => return Ended::Gone,
+            None => return closing(CloseCode::Policy, "no sign of life for too long"),
         };
         let text = match message {
             Ok(Message::Text(text)) => text,
@@ -195,7 +203,8 @@ fn ended_by(error: &Error) -> Ended {
 }
 
 async fn write<S, Q>(
-    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    sink: &mut SplitSink<Socket<S>, Message>,
+    moved: &Moved,
     mailbox: &Mailbox<Q>,
     timing: &Timing,
 ) -> Ended
@@ -203,47 +212,60 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     Q: Queue,
 {
-    let mut pings = tokio::time::interval_at(Instant::now() + timing.ping, timing.ping);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ping_at = Instant::now() + timing.ping;
     loop {
+        let ping = Instant::now() >= ping_at;
+        if ping {
+            ping_at = Instant::now() + timing.ping;
+        }
         // A peer that takes nothing for as long as it may be silent is as good as gone.
-        let stalled = Instant::now() + timing.idle;
-        let sent = match mailbox.next() {
-            Next::Send(frame) => timeout_at(stalled, sink.feed(Message::Text(frame.into()))).await,
-            Next::Close(close) => return Ended::Closing(close),
-            Next::Flush => {
-                let flushed = timeout_at(stalled, sink.flush()).await;
-                mailbox.flushed();
-                if !matches!(flushed, Ok(Ok(()))) {
-                    return Ended::Gone;
+        let sent = if ping {
+            moved.or_stalled(timing.idle, sink.feed(Message::Ping(Bytes::new()))).await
+        } else {
+            match mailbox.next() {
+                Next::Send(frame) => {
+                    moved.or_stalled(timing.idle, sink.feed(Message::Text(frame.into()))).await
                 }
-                tokio::select! {
-                    biased;
-                    () = mailbox.filled() => continue,
-                    _ = pings.tick() => timeout_at(stalled, sink.feed(Message::Ping(Bytes::new()))).await,
+                Next::Close(close) => return Ended::Closing(close),
+                Next::Flush => {
+                    let flushed = moved.or_stalled(timing.idle, sink.flush()).await;
+                    mailbox.flushed();
+                    if matches!(flushed, Some(Ok(()))) {
+                        // Either way there is something to do now.
+                        let _ = timeout_at(ping_at, mailbox.filled()).await;
+                    }
+                    flushed
                 }
             }
         };
-        if !matches!(sent, Ok(Ok(()))) {
+        if !matches!(sent, Some(Ok(()))) {
             return Ended::Gone;
         }
     }
 }
 
-/// Says goodbye and waits a moment for the peer to do the same: its last frames are read and dropped, else the
-/// system would answer them with a reset that can overtake the goodbye.
+/// Says goodbye and waits for the peer to do the same. What it still sends is read and dropped: else the system would
+/// answer it with a reset that can overtake the goodbye.
 async fn finish<S>(
-    sink: &mut SplitSink<WebSocketStream<S>, Message>,
-    stream: &mut SplitStream<WebSocketStream<S>>,
+    mut sink: SplitSink<Socket<S>, Message>,
+    mut stream: SplitStream<Socket<S>>,
     close: CloseFrame,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let goodbye = async {
-        if sink.send(Message::Close(Some(close))).await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
-        }
-    };
-    // A peer that does not answer is left alone.
-    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+    if sink.send(Message::Close(Some(close))).await.is_err() {
+        return;
+    }
+    let mut answered = false;
+    while let Some(message) = stream.next().await {
+        answered |= matches!(message, Ok(Message::Close(_)));
+    }
+    if answered {
+        return;
+    }
+    // After a violation the library reads no more, so there is no telling where the peer's goodbye is.
+    if let Ok(mut socket) = sink.reunite(stream) {
+        let mut dropped = vec![0; 16 << 10];
+        while let Ok(1..) = socket.get_mut().read(&mut dropped).await {}
+    }
 }

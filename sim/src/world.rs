@@ -125,7 +125,7 @@ impl World {
         sim.host(SERVER, move || {
             let random = random.borrow_mut().fork();
             let platform = SimPlatform::new(power.clone(), random, wall, wake_up.clone());
-            let serving = headwater::serve(platform, config(), Some(disk.clone()), |_| {}, pending());
+            let serving = headwater::serve(platform, config(), Some(disk.clone()), |_| Ok(pending()));
             let serving = power.run(serving);
             async move { Ok(serving.await?) }
         });

@@ -2,6 +2,7 @@
 
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::log::{FileHeader, Salt};
 use headwater_core::rng::Uuid;
 use headwater_core::store::Recovered;
 use headwater_core::time::{Mono, Now, WallMs};
@@ -13,7 +14,8 @@ use headwater_sim::random::Random;
 fn run(seed: u64) -> Vec<Effect> {
     let mut random = Random::new(seed);
     let config = CoreConfig::default();
-    let recovered = Recovered::empty(Uuid::from_random(u128::from(seed)));
+    let recovered =
+        Recovered::empty(FileHeader { epoch: Uuid::from_random(u128::from(seed)), salt: Salt([0; 8]) });
     let mut now = Now { mono: Mono(0), wall: WallMs(1_700_000_000_000) };
     let mut core = Core::recovered(config.clone(), random.bytes(), now, recovered);
     let mut effects = Vec::new();

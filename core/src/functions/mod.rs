@@ -197,6 +197,17 @@ impl Functions {
         }
     }
 
+    /// A call could not be handed to its worker: too much waits there already.
+    pub(crate) fn not_delivered(&mut self, key: WorkerKey, id: Uuid, effects: &mut Vec<Effect>) {
+        if let Some(call) = self.calls.remove_run_by(key, id) {
+            let message = format!(
+                "too many bytes wait to be read by the worker of `{}`; try again later",
+                call.caller.function_id
+            );
+            effects.push(Effect::reply(call.caller, Err(CallError::new(code::OVERLOADED, message))));
+        }
+    }
+
     /// Answers the calls whose time is up.
     pub(crate) fn expire(&mut self, now: Mono, config: &CoreConfig, effects: &mut Vec<Effect>) {
         for call in self.calls.remove_due(now) {

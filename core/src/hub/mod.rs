@@ -2,11 +2,11 @@
 //!
 //! Each group has a channel for those who subscribe to all of it, and one for each item that somebody subscribes
 //! to alone. An event of an item goes to both. Per group, a session is either in the group's channel or in channels
-//! of its items, never in both: so it gets each event once, however many of its subscriptions match.
+//! of its items, never in both, and in none while it is behind: so it gets each event once, however many of its subscriptions match.
 
 mod outbox;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use outbox::{Outbox, Pushed};
@@ -50,14 +50,11 @@ impl Hub {
     }
 
     pub(crate) fn disconnect(&mut self, key: SessionKey, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get(&key) else { return };
-        let groups: Vec<GroupPath> = session.targets.keys().cloned().collect();
-        for group in &groups {
-            self.rewire(key, group, effects, |session| {
-                session.targets.remove(group);
-            });
+        if let Some(session) = self.sessions.remove(&key)
+            && !session.behind
+        {
+            self.leave_all(key, session.channels(), effects);
         }
-        self.sessions.remove(&key);
     }
 
     /// Adds a subscription. Returns whether its target's state is to be sent.
@@ -69,7 +66,7 @@ impl Hub {
         limits: &Limits,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(session) = self.sessions.get(&key) else { return false };
+        let Some(session) = self.sessions.get_mut(&key) else { return false };
         match session.subscriptions.get(subscription) {
             Some(existing) if existing == target => return !session.behind,
             Some(_) => {
@@ -88,12 +85,24 @@ impl Hub {
             }
             None => {}
         }
-        self.rewire(key, &target.group, effects, |session| {
-            session.subscriptions.insert(subscription.clone(), target.clone());
-            let items = session.targets.entry(target.group.clone()).or_default();
-            *items.entry(target.item.clone()).or_default() += 1;
-        });
-        self.sessions.get(&key).is_some_and(|session| !session.behind)
+        session.subscriptions.insert(subscription.clone(), target.clone());
+        let items = session.targets.entry(target.group.clone()).or_default();
+        let count = items.entry(target.item.clone()).or_default();
+        *count += 1;
+        let first = *count == 1;
+        if session.behind {
+            return false;
+        }
+        if first && target.item.is_none() {
+            // From the channels of single items to that of them all.
+            let single =
+                items.keys().flatten().map(|item| (target.group.clone(), Some(item.clone()))).collect();
+            self.leave_all(key, single, effects);
+            self.enter(key, &target.group, &None, effects);
+        } else if first && !items.contains_key(&None) {
+            self.enter(key, &target.group, &target.item, effects);
+        }
+        true
     }
 
     /// Removes a subscription.
@@ -110,23 +119,39 @@ impl Hub {
             let error = StreamError::new(code::UNKNOWN_SUBSCRIPTION, message);
             return effects.push(Effect::Refuse { session: key, error });
         };
-        self.rewire(key, &target.group, effects, |session| {
-            let Some(items) = session.targets.get_mut(&target.group) else { return };
-            if let Some(count) = items.get_mut(&target.item) {
-                *count -= 1;
-                if *count == 0 {
-                    items.remove(&target.item);
-                }
-            }
-            if items.is_empty() {
-                session.targets.remove(&target.group);
-            }
-        });
+        let Some(items) = session.targets.get_mut(&target.group) else { return };
+        let Some(count) = items.get_mut(&target.item) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        items.remove(&target.item);
+        let covered = items.contains_key(&None);
+        let single: Vec<Option<ItemId>> = match target.item {
+            None => items.keys().cloned().collect(),
+            Some(_) => Vec::new(),
+        };
+        if items.is_empty() {
+            session.targets.remove(&target.group);
+        }
+        if session.behind || covered {
+            return;
+        }
+        self.leave_all(key, vec![(target.group.clone(), target.item)], effects);
+        for item in &single {
+            self.enter(key, &target.group, item, effects);
+        }
     }
 
     /// The session's outbox dropped what waited there: it gets nothing until [`Hub::drained`].
     pub(crate) fn overflowed(&mut self, key: SessionKey, effects: &mut Vec<Effect>) {
-        self.rewire_all(key, true, effects);
+        if let Some(session) = self.sessions.get_mut(&key)
+            && !session.behind
+        {
+            session.behind = true;
+            let channels = session.channels();
+            self.leave_all(key, channels, effects);
+        }
     }
 
     /// The session's outbox is empty again: back to its channels. Returns the subscriptions that need fresh state.
@@ -135,13 +160,16 @@ impl Hub {
         key: SessionKey,
         effects: &mut Vec<Effect>,
     ) -> Vec<(SubscriptionId, Target)> {
-        let Some(session) = self.sessions.get(&key) else { return Vec::new() };
-        if !session.behind {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind) else {
             return Vec::new();
-        }
+        };
+        session.behind = false;
         let stale = session.subscriptions.iter().map(|(id, target)| (id.clone(), target.clone())).collect();
+        let channels = session.channels();
         effects.push(Effect::Resume { session: key });
-        self.rewire_all(key, false, effects);
+        for (group, item) in &channels {
+            self.enter(key, group, item, effects);
+        }
         stale
     }
 
@@ -169,89 +197,57 @@ impl Hub {
         }
     }
 
-    fn rewire_all(&mut self, key: SessionKey, behind: bool, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get(&key) else { return };
-        // One by one would be right, too; but what a session is in is told from `behind` for all groups at once.
-        let groups: Vec<GroupPath> = session.targets.keys().cloned().collect();
-        let before: Vec<_> = groups.iter().map(|group| session.channels_of(group)).collect();
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        session.behind = behind;
-        let after: Vec<_> = groups.iter().map(|group| session.channels_of(group)).collect();
-        for ((group, before), after) in groups.iter().zip(before).zip(after) {
-            self.move_between(key, group, &before, &after, effects);
-        }
-    }
-
-    /// Changes a session, and moves it to the channels of one group that it belongs in after that.
-    fn rewire(
-        &mut self,
-        key: SessionKey,
-        group: &GroupPath,
-        effects: &mut Vec<Effect>,
-        change: impl FnOnce(&mut Session),
-    ) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        let before = session.channels_of(group);
-        change(session);
-        let after = session.channels_of(group);
-        self.move_between(key, group, &before, &after, effects);
-    }
-
-    fn move_between(
+    /// Puts a session into a channel, which is made if it is not there.
+    fn enter(
         &mut self,
         session: SessionKey,
         group: &GroupPath,
-        before: &BTreeSet<Option<ItemId>>,
-        after: &BTreeSet<Option<ItemId>>,
+        item: &Option<ItemId>,
         effects: &mut Vec<Effect>,
     ) {
-        for item in before.difference(after) {
-            if let Some(channel) = self.release_channel(group, item) {
-                effects.push(Effect::Detach { session, channel });
-            }
-        }
-        for item in after.difference(before) {
-            let channel = self.acquire_channel(group, item);
-            effects.push(Effect::Attach { session, channel });
-        }
-    }
-
-    fn acquire_channel(&mut self, group: &GroupPath, item: &Option<ItemId>) -> ChannelKey {
         let channels = self.channels.entry(group.clone()).or_default();
         let channel = channels.entry(item.clone()).or_insert_with(|| {
             self.next_channel += 1;
             Channel { key: ChannelKey(self.next_channel), members: 0 }
         });
         channel.members += 1;
-        channel.key
+        effects.push(Effect::Attach { session, channel: channel.key });
     }
 
-    /// Takes a member out of a channel; an empty one is no more.
-    fn release_channel(&mut self, group: &GroupPath, item: &Option<ItemId>) -> Option<ChannelKey> {
-        let channels = self.channels.get_mut(group)?;
-        let channel = channels.get_mut(item)?;
-        let key = channel.key;
-        channel.members -= 1;
-        if channel.members == 0 {
-            channels.remove(item);
-            if channels.is_empty() {
-                self.channels.remove(group);
+    /// Takes a session out of channels; an empty one is no more.
+    fn leave_all(
+        &mut self,
+        session: SessionKey,
+        left: Vec<(GroupPath, Option<ItemId>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (group, item) in left {
+            let Some(channels) = self.channels.get_mut(&group) else { continue };
+            let Some(channel) = channels.get_mut(&item) else { continue };
+            effects.push(Effect::Detach { session, channel: channel.key });
+            channel.members -= 1;
+            if channel.members == 0 {
+                channels.remove(&item);
+                if channels.is_empty() {
+                    self.channels.remove(&group);
+                }
             }
         }
-        Some(key)
     }
 }
 
 impl Session {
-    /// The channels of a group that the session is in: the group's own if it subscribes to all of it, else those
-    /// of its items; none while it is behind.
-    fn channels_of(&self, group: &GroupPath) -> BTreeSet<Option<ItemId>> {
-        match self.targets.get(group) {
-            Some(_) if self.behind => BTreeSet::new(),
-            Some(items) if items.contains_key(&None) => BTreeSet::from([None]),
-            Some(items) => items.keys().cloned().collect(),
-            None => BTreeSet::new(),
-        }
+    /// The channels that the session belongs in: of each group the group's own if it subscribes to all of it, else
+    /// those of its items.
+    fn channels(&self) -> Vec<(GroupPath, Option<ItemId>)> {
+        let of_group = |(group, items): (&GroupPath, &BTreeMap<Option<ItemId>, usize>)| {
+            let items = match items.contains_key(&None) {
+                true => vec![None],
+                false => items.keys().cloned().collect(),
+            };
+            items.into_iter().map(|item| (group.clone(), item)).collect::<Vec<_>>()
+        };
+        self.targets.iter().flat_map(of_group).collect()
     }
 }
 

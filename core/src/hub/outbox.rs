@@ -18,6 +18,10 @@ pub struct Outbox<S, F> {
     bytes: usize,
     limit: usize,
     behind: bool,
+    /// How many of the frames are notices.
+    notices: usize,
+    /// How often it has overflowed.
+    overflows: u64,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,8 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
             bytes: 0,
             limit,
             behind: false,
+            notices: 0,
+            overflows: 0,
         }
     }
 
@@ -68,6 +74,7 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         }
         if self.bytes > 0 && self.bytes + bytes > self.limit {
             self.behind = true;
+            self.overflows += 1;
             self.bytes = 0;
             self.snapshots.clear();
             self.frames.retain(|frame| matches!(frame, Frame::Notice(_)));
@@ -94,6 +101,7 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
 
     /// Queues an answer to something the subscriber did.
     pub fn push_notice(&mut self, frame: F) {
+        self.notices += 1;
         self.frames.push_back(Frame::Notice(frame));
     }
 
@@ -111,7 +119,10 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
                     self.snapshots.remove(&subscription);
                     return Some(frame);
                 }
-                Frame::Notice(frame) => return Some(frame),
+                Frame::Notice(frame) => {
+                    self.notices -= 1;
+                    return Some(frame);
+                }
                 Frame::Replaced => {}
             }
         }
@@ -120,6 +131,16 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
     /// Whether it has overflowed and was not resumed.
     pub fn is_behind(&self) -> bool {
         self.behind
+    }
+
+    /// How often it has overflowed. Each time is to be told to the core, also when it is resumed before.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// How many notices wait. They are not bounded here: who reads from a subscriber stops while there are many.
+    pub fn notices(&self) -> usize {
+        self.notices
     }
 
     /// Takes events and snapshots again.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! length    u32   bytes of the payload; the highest bit is set on the last record of a batch
-//! crc32c    u32   of length, batch, position and payload
+//! crc32c    u32   of the log's salt, length, batch, position and payload
 //! batch     u64   number of the batch: all of a batch becomes durable with one sync
 //! position  u64   where the record starts in the log, so that bytes of another place or an older
 //!                 file that a crash left behind are never taken for it
@@ -17,6 +17,8 @@
 //! refuses to go on.
 
 mod record;
+
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -65,6 +67,19 @@ pub type Epoch = Uuid;
 pub struct FileHeader {
     /// The epoch of the store.
     pub epoch: Epoch,
+    /// Goes into the checksum of every record.
+    pub salt: Salt,
+}
+
+/// A random number of a log that nobody outside is told. With it under the checksums, no name or value that a
+/// client sends can look like a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Salt(pub [u8; 8]);
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(…)")
+    }
 }
 
 /// Why the start of a file is not the header of a log that can be read.
@@ -88,16 +103,17 @@ const FORMAT_VERSION: u32 = 1;
 
 impl FileHeader {
     /// Length in bytes; the first record starts here.
-    pub const LEN: usize = 32;
+    pub const LEN: usize = 40;
 
-    /// The header as bytes: magic, version, epoch, CRC32C of the three.
+    /// The header as bytes: magic, version, epoch, salt, CRC32C of the four.
     pub fn encode(&self) -> [u8; FileHeader::LEN] {
         let mut bytes = [0; FileHeader::LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[12..28].copy_from_slice(&self.epoch.to_bytes());
-        let crc = crc32c::crc32c(&bytes[..28]);
-        bytes[28..].copy_from_slice(&crc.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.salt.0);
+        let crc = crc32c::crc32c(&bytes[..36]);
+        bytes[36..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -111,11 +127,12 @@ impl FileHeader {
             return Err(HeaderError::Newer(version));
         }
         if version != FORMAT_VERSION
-            || u32::from_le_bytes(array(&bytes[28..])) != crc32c::crc32c(&bytes[..28])
+            || u32::from_le_bytes(array(&bytes[36..])) != crc32c::crc32c(&bytes[..36])
         {
             return Err(HeaderError::NotALog);
         }
-        Ok(FileHeader { epoch: Uuid::from_bytes(array(&bytes[12..28])) })
+        let (epoch, salt) = (Uuid::from_bytes(array(&bytes[12..28])), Salt(array(&bytes[28..36])));
+        Ok(FileHeader { epoch, salt })
     }
 }
 
@@ -127,13 +144,18 @@ const LAST_OF_BATCH: u32 = 1 << 31;
 const MAX_RECORD: usize = 1 << 28;
 
 /// The records of one batch, as they are gathered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BatchBytes {
+    salt: Salt,
     bytes: Vec<u8>,
     last_record: usize,
 }
 
 impl BatchBytes {
+    pub(crate) fn new(salt: Salt) -> BatchBytes {
+        BatchBytes { salt, bytes: Vec::new(), last_record: 0 }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -163,7 +185,7 @@ impl BatchBytes {
     fn set_length(&mut self, length: u32) {
         let record = &mut self.bytes[self.last_record..];
         record[..4].copy_from_slice(&length.to_le_bytes());
-        let crc = checksum(record);
+        let crc = checksum(self.salt, record);
         record[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 }
@@ -179,7 +201,7 @@ pub(crate) enum Step<'a> {
 }
 
 /// What stands at the front of `bytes`, which start at `position` in the log.
-pub(crate) fn read(bytes: &[u8], position: u64) -> Step<'_> {
+pub(crate) fn read(salt: Salt, bytes: &[u8], position: u64) -> Step<'_> {
     let Some(header) = bytes.get(..RECORD_HEADER) else { return Step::More };
     if u64::from_le_bytes(array(&header[16..24])) != position {
         return Step::Invalid;
@@ -191,7 +213,7 @@ pub(crate) fn read(bytes: &[u8], position: u64) -> Step<'_> {
     }
     let len = RECORD_HEADER + payload;
     let Some(whole) = bytes.get(..len) else { return Step::More };
-    if u32::from_le_bytes(array(&header[4..8])) != checksum(whole) {
+    if u32::from_le_bytes(array(&header[4..8])) != checksum(salt, whole) {
         return Step::Invalid;
     }
     let batch = BatchNumber(u64::from_le_bytes(array(&header[8..16])));
@@ -202,9 +224,9 @@ pub(crate) fn read(bytes: &[u8], position: u64) -> Step<'_> {
     }
 }
 
-/// The checksum of a record: of everything but itself.
-fn checksum(record: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[8..])
+/// The checksum of a record: of the salt and everything but itself.
+fn checksum(salt: Salt, record: &[u8]) -> u32 {
+    [&record[..4], &record[8..]].into_iter().fold(crc32c::crc32c(&salt.0), crc32c::crc32c_append)
 }
 
 /// A slice whose length is known, as an array.

@@ -1,8 +1,8 @@
 //! Group commit: what is being written, what gathers for the next write, and what waits for either.
 
 use super::{Builtin, Command, Event, GroupKey};
-use crate::call::{Caller, Outcome};
-use crate::log::{Batch, BatchBytes, BatchNumber, Record};
+use crate::call::{self, Caller, Outcome};
+use crate::log::{Batch, BatchBytes, BatchNumber, Record, Salt};
 
 /// Something that nobody may see before a batch is durable.
 #[derive(Debug)]
@@ -17,8 +17,15 @@ pub(super) enum Waiting {
     Event(Event),
 }
 
-/// What a waiting reply or event counts as in the backlog, beside the bytes of its record.
-const WAITING_BYTES: usize = 256;
+impl Waiting {
+    /// About how many bytes of memory it holds on to.
+    fn size_hint(&self) -> usize {
+        match self {
+            Waiting::Reply { outcome, .. } => call::size_hint(outcome),
+            Waiting::Event(event) => event.size_hint(),
+        }
+    }
+}
 
 /// A batch, on its way.
 #[derive(Debug)]
@@ -30,12 +37,15 @@ struct Pending {
     groups: Vec<GroupKey>,
     /// In the order in which it is to be released.
     waiting: Vec<Waiting>,
+    /// About how many bytes that holds on to.
+    held: usize,
 }
 
 /// The batches on their way: at most one is being written, and one gathers what comes meanwhile.
 #[derive(Debug)]
 pub(super) struct Commits {
     volatile: bool,
+    salt: Salt,
     in_flight: Option<Pending>,
     gathering: Pending,
     failure: Option<String>,
@@ -43,13 +53,14 @@ pub(super) struct Commits {
 
 impl Commits {
     /// Goes on in a log with batch `next`, at `position`.
-    pub(super) fn new(next: BatchNumber, position: u64) -> Commits {
-        Commits { volatile: false, in_flight: None, gathering: Pending::new(next, position), failure: None }
+    pub(super) fn new(next: BatchNumber, position: u64, salt: Salt) -> Commits {
+        let gathering = Pending::new(next, position, salt);
+        Commits { volatile: false, salt, in_flight: None, gathering, failure: None }
     }
 
     /// For a store without a log: its owner calls every batch durable at once.
     pub(super) fn volatile() -> Commits {
-        Commits { volatile: true, ..Commits::new(BatchNumber(1), 0) }
+        Commits { volatile: true, ..Commits::new(BatchNumber(1), 0, Salt([0; 8])) }
     }
 
     pub(super) fn is_volatile(&self) -> bool {
@@ -86,6 +97,7 @@ impl Commits {
             None if head < self.gathering.number => return Some(waiting),
             _ => &mut self.gathering,
         };
+        batch.held += waiting.size_hint();
         batch.waiting.push(waiting);
         None
     }
@@ -97,8 +109,9 @@ impl Commits {
         }
         let Pending { number, position, .. } = self.gathering;
         let after = position + self.gathering.bytes.len() as u64;
-        let mut sealed = std::mem::replace(&mut self.gathering, Pending::new(number.next(), after));
-        let bytes = std::mem::take(&mut sealed.bytes).seal();
+        let mut sealed =
+            std::mem::replace(&mut self.gathering, Pending::new(number.next(), after, self.salt));
+        let bytes = std::mem::replace(&mut sealed.bytes, BatchBytes::new(self.salt)).seal();
         self.in_flight = Some(sealed);
         Some(Batch { number, position, bytes })
     }
@@ -107,7 +120,8 @@ impl Commits {
     pub(super) fn persisted(&mut self, through: BatchNumber) -> Option<(Vec<GroupKey>, Vec<Waiting>)> {
         if self.volatile {
             let Pending { number, position, .. } = self.gathering;
-            let done = std::mem::replace(&mut self.gathering, Pending::new(number.next(), position));
+            let done =
+                std::mem::replace(&mut self.gathering, Pending::new(number.next(), position, self.salt));
             return Some((done.groups, done.waiting));
         }
         let done = self.in_flight.take_if(|batch| batch.number <= through)?;
@@ -118,7 +132,7 @@ impl Commits {
     pub(super) fn failed(&mut self, reason: &str) -> (Vec<GroupKey>, Vec<Waiting>) {
         self.failure = Some(reason.to_owned());
         let Pending { number, position, .. } = self.gathering;
-        let gathered = std::mem::replace(&mut self.gathering, Pending::new(number, position));
+        let gathered = std::mem::replace(&mut self.gathering, Pending::new(number, position, self.salt));
         let (mut groups, mut waiting) =
             self.in_flight.take().map_or_else(Default::default, |batch| (batch.groups, batch.waiting));
         groups.extend(gathered.groups);
@@ -126,17 +140,23 @@ impl Commits {
         (groups, waiting)
     }
 
-    /// Bytes that gather for the next write, and an allowance for each reply and event that waits. What is being
-    /// written was counted while it gathered.
+    /// About how many bytes wait for the disk: records that gather for the next write, and answers and events.
     pub(super) fn backlog_bytes(&self) -> usize {
-        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.waiting.len());
-        self.gathering.bytes.len() + (in_flight + self.gathering.waiting.len()) * WAITING_BYTES
+        let in_flight = self.in_flight.as_ref().map_or(0, |batch| batch.held);
+        self.gathering.bytes.len() + in_flight + self.gathering.held
     }
 }
 
 impl Pending {
-    fn new(number: BatchNumber, position: u64) -> Pending {
-        Pending { number, position, bytes: BatchBytes::default(), groups: Vec::new(), waiting: Vec::new() }
+    fn new(number: BatchNumber, position: u64, salt: Salt) -> Pending {
+        Pending {
+            number,
+            position,
+            bytes: BatchBytes::new(salt),
+            groups: Vec::new(),
+            waiting: Vec::new(),
+            held: 0,
+        }
     }
 
     fn is_empty(&self) -> bool {

@@ -46,6 +46,17 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// About how many bytes of memory it holds on to.
+    pub(crate) fn size_hint(&self) -> usize {
+        let value = match &self.kind {
+            EventKind::Created(value) | EventKind::Updated(value) | EventKind::Deleted(value) => value,
+            EventKind::Replaced { value, .. } | EventKind::Sent { data: value, .. } => value,
+        };
+        value.as_str().len() + 256
+    }
+}
+
 /// What an [`Event`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -131,7 +142,7 @@ impl Store {
 
     /// A store that goes on where a log ends.
     pub(crate) fn recovered(recovered: Recovered, started: WallMs) -> Store {
-        let commits = Commits::new(recovered.next_batch, recovered.end);
+        let commits = Commits::new(recovered.next_batch, recovered.end, recovered.salt);
         Store::new(recovered.contents, commits, started)
     }
 
@@ -256,7 +267,7 @@ impl Store {
         Durable { stamp: root.stamp.of_sync(), revision: root.revision, state }
     }
 
-    /// What gathers for the next write, in bytes: the caller stops taking commands while it is too much.
+    /// What waits for the disk, in bytes: the caller stops taking commands while it is too much.
     pub(crate) fn backlog_bytes(&self) -> usize {
         self.commits.backlog_bytes()
     }

@@ -1,17 +1,22 @@
 //! Reading a log back after a start, in pieces of any size.
 
 use super::contents::Contents;
-use crate::log::{self, BatchNumber, Epoch, FileHeader, HeaderError, Step};
+use crate::log::{self, BatchNumber, Epoch, FileHeader, HeaderError, Salt, Step};
 
 /// Reads a log: [`Replay::open`] with its header, [`Replay::push`] with what follows, in order, in pieces of any
 /// size, then [`Replay::finish`].
 #[derive(Debug)]
 pub struct Replay {
     epoch: Epoch,
+    salt: Salt,
     contents: Contents,
     records: u64,
     /// The batch that the next record is of, unless it says that it is of a later one.
     batch: BatchNumber,
+    /// Where the batch of the last record starts.
+    batch_start: u64,
+    /// Whether that record was not the last of its batch.
+    within_batch: bool,
     /// Bytes that were pushed and not consumed; the first of them stands at `position`.
     pending: Vec<u8>,
     position: u64,
@@ -36,12 +41,16 @@ pub struct Recovered {
     /// The number of the next batch to write. A batch whose end was cut off goes on under its number: else a
     /// second torn write could not be told from damage.
     pub(crate) next_batch: BatchNumber,
+    pub(crate) salt: Salt,
+    /// Where the last batch starts. It may be one whose sync failed: what is there was read from the system's
+    /// cache, and must be written again to be sure.
+    pub last_batch: u64,
 }
 
 impl Recovered {
-    /// A new, empty store.
-    pub fn empty(epoch: Epoch) -> Recovered {
-        Replay::new(FileHeader { epoch }).finish().expect("nothing was pushed that could be damaged")
+    /// The empty store of a new log.
+    pub fn empty(header: FileHeader) -> Recovered {
+        Replay::new(header).finish().expect("nothing was pushed that could be damaged")
     }
 
     /// How many items there are.
@@ -77,9 +86,12 @@ impl Replay {
     fn new(header: FileHeader) -> Replay {
         Replay {
             epoch: header.epoch,
+            salt: header.salt,
             contents: Contents::default(),
             records: 0,
             batch: BatchNumber(1),
+            batch_start: FileHeader::LEN as u64,
+            within_batch: false,
             pending: Vec::new(),
             position: FileHeader::LEN as u64,
             broken: None,
@@ -113,11 +125,13 @@ impl Replay {
         let end = self.broken.unwrap_or(file_end);
         Ok(Recovered {
             epoch: self.epoch,
+            salt: self.salt,
             contents: self.contents,
             records: self.records,
             end,
             torn: file_end - end,
             next_batch: self.batch,
+            last_batch: self.batch_start,
         })
     }
 
@@ -126,10 +140,14 @@ impl Replay {
         let mut consumed = 0;
         loop {
             let position = self.position + consumed as u64;
-            match log::read(&self.pending[consumed..], position) {
+            match log::read(self.salt, &self.pending[consumed..], position) {
                 Step::Record { batch, last, record, len }
                     if batch >= self.batch && self.contents.apply(&record) =>
                 {
+                    if batch > self.batch || !self.within_batch {
+                        self.batch_start = position;
+                    }
+                    self.within_batch = !last;
                     self.batch = if last { batch.next() } else { batch };
                     self.records += 1;
                     consumed += len;
@@ -149,7 +167,7 @@ impl Replay {
         let Some(at) = self.broken else { return 0 };
         for start in from..self.pending.len() {
             let position = self.position + start as u64;
-            match log::read(&self.pending[start..], position) {
+            match log::read(self.salt, &self.pending[start..], position) {
                 Step::Record { batch, .. } if batch > self.batch => {
                     self.damage = Some(Damage { at, later: position });
                     return self.pending.len() - from;

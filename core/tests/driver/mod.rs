@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{ChannelKey, SessionKey, WorkerKey};
-use headwater_core::log::{Batch, FileHeader};
+use headwater_core::log::{Batch, FileHeader, Salt};
 use headwater_core::rng::Uuid;
 use headwater_core::store::{Damage, Recovered, Replay};
 use headwater_core::time::{Mono, Now, WallMs};
@@ -57,7 +57,7 @@ struct Session {
 
 /// An empty log.
 pub(crate) fn empty_log() -> Vec<u8> {
-    FileHeader { epoch: Uuid::from_random(7) }.encode().to_vec()
+    FileHeader { epoch: Uuid::from_random(7), salt: Salt([7; 8]) }.encode().to_vec()
 }
 
 /// Reads a log in pieces of `piece` bytes.

@@ -3,7 +3,6 @@
 use std::io;
 
 use headwater_core::log::{FileHeader, HeaderError};
-use headwater_core::rng::Uuid;
 use headwater_core::store::{Damage, Recovered, Replay};
 
 use super::{Disk, LogFile};
@@ -53,28 +52,46 @@ const NEW_LOG_FILE: &str = "new.log";
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// Opens the log of a folder, or makes one with an epoch from `random`.
-pub fn open<D: Disk>(disk: &D, random: u128) -> Result<Opened<D::File>, OpenError> {
+/// Opens the log of a folder, or makes one that starts with `header`.
+pub fn open<D: Disk>(disk: &D, header: FileHeader) -> Result<Opened<D::File>, OpenError> {
     let failed = |doing: &'static str| move |error| OpenError::Io { doing, error };
     match disk.open(LOG_FILE).map_err(failed("open the log"))? {
         Some(mut file) => {
             let recovered = replay(&mut file)?;
             file.truncate(recovered.end).map_err(failed("cut off the torn end of the log"))?;
-            // What the last process wrote and did not get to sync was read like the rest, and is shown like
-            // the rest from now on: so it must be as safe.
-            file.sync().and_then(|()| disk.sync_names()).map_err(failed("sync the log"))?;
+            make_durable(&mut file, recovered.last_batch, recovered.end)
+                .and_then(|()| disk.sync_names())
+                .map_err(failed("sync the log"))?;
             Ok(Opened { file, recovered })
         }
         None => {
-            let file = create(disk, random).map_err(failed("create the log"))?;
-            Ok(Opened { file, recovered: Recovered::empty(Uuid::from_random(random)) })
+            let file = create(disk, header).map_err(failed("create the log"))?;
+            Ok(Opened { file, recovered: Recovered::empty(header) })
         }
     }
 }
 
-fn create<D: Disk>(disk: &D, random: u128) -> io::Result<D::File> {
+/// What the last process wrote and did not get to sync was read like the rest, and is shown like the rest from now on:
+/// so it must be as safe. If its sync failed, the system takes what it kept in memory for written: only writing it
+/// again makes the next sync write it.
+fn make_durable(file: &mut impl LogFile, last_batch: u64, end: u64) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut offset = last_batch;
+    while offset < end {
+        let most = usize::try_from(end - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let len = file.read_at(offset, &mut buffer[..most])?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(offset, &buffer[..len])?;
+        offset += len as u64;
+    }
+    file.sync()
+}
+
+fn create<D: Disk>(disk: &D, header: FileHeader) -> io::Result<D::File> {
     let mut file = disk.create(NEW_LOG_FILE)?;
-    file.write_at(0, &FileHeader { epoch: Uuid::from_random(random) }.encode())?;
+    file.write_at(0, &header.encode())?;
     file.sync()?;
     disk.rename(NEW_LOG_FILE, LOG_FILE)?;
     disk.sync_names()?;

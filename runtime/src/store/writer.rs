@@ -4,13 +4,15 @@ use headwater_core::Input;
 use headwater_core::log::Batch;
 use tokio::sync::mpsc;
 
-use super::LogFile;
+use super::{Disk, LogFile};
 
 /// Writes batches until there are no more, and says of each whether it is durable. Blocks: it has a thread of its own.
 ///
 /// It never waits for the core: there is at most one batch under way, so there is always room for its answer.
-pub(crate) async fn write_log(
-    mut file: impl LogFile,
+pub(crate) async fn write_log<D: Disk>(
+    // Held for as long as something may be written: with it goes the folder's lock.
+    _disk: D,
+    mut file: D::File,
     mut batches: mpsc::Receiver<Batch>,
     done: mpsc::Sender<Input>,
 ) {

@@ -105,6 +105,23 @@ pub struct Payload {
     pub metadata: Option<Json>,
 }
 
+impl Payload {
+    /// About how many bytes of memory it holds on to.
+    pub fn size_hint(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let metadata = self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
+        self.data.as_str().len() + metadata + text(&self.traceparent) + text(&self.baggage) + 256
+    }
+}
+
+/// What is passed on from worker to worker is at most this long, in bytes: clients take messages of up to 64 MiB,
+/// and the frame around it needs its part.
+const LONGEST_PASSED_ON: usize = (64 << 20) - (64 << 10);
+/// Longest trigger configuration, in bytes: it is kept for as long as its worker is connected.
+const LONGEST_TRIGGER_CONFIG: usize = 64 << 10;
+/// Longest message and longest stack trace of a handler's error, in bytes; what is longer is cut off.
+const LONGEST_ERROR_TEXT: usize = 64 << 10;
+
 /// A frame that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
@@ -236,8 +253,7 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     fn invoke(&self) -> Result<Invoke, CallError> {
         let fields = &self.fields;
-        let mut invocation_id =
-            field::optional_text("invocation_id", fields.invocation_id).map_err(bad_input)?;
+        let mut invocation_id = bounded_text("invocation_id", fields.invocation_id, self.limits.name_bytes)?;
         let function_id = self.function("function_id", fields.function_id)?;
         let mut target = match Builtin::from_name(function_id.as_str()) {
             Some(builtin) => {
@@ -269,12 +285,20 @@ impl<'a> Frame<'a> {
 
     fn payload(&self) -> Result<Payload, CallError> {
         let fields = &self.fields;
-        Ok(Payload {
+        let payload = Payload {
             data: self.json("data", fields.data)?.unwrap_or_else(Json::null),
-            traceparent: field::optional_text("traceparent", fields.traceparent).map_err(bad_input)?,
-            baggage: field::optional_text("baggage", fields.baggage).map_err(bad_input)?,
+            // 8,192 bytes are what the W3C asks a baggage to be limited to.
+            traceparent: bounded_text("traceparent", fields.traceparent, 8_192)?,
+            baggage: bounded_text("baggage", fields.baggage, 8_192)?,
             metadata: self.json("metadata", fields.metadata)?,
-        })
+        };
+        let len = payload.size_hint();
+        if len > LONGEST_PASSED_ON {
+            return Err(bad_input(format!(
+                "the input is {len} bytes with what goes with it; {LONGEST_PASSED_ON} can be passed on"
+            )));
+        }
+        Ok(payload)
     }
 
     fn result(&self) -> Result<FromWorker, CallError> {
@@ -285,6 +309,11 @@ impl<'a> Frame<'a> {
         let outcome = match fields.error {
             Some(error) => Err(handler_error(error)),
             None => match self.json("result", fields.result) {
+                Ok(Some(value)) if value.as_str().len() > LONGEST_PASSED_ON => {
+                    let len = value.as_str().len();
+                    let message = format!("the result is {len} bytes; {LONGEST_PASSED_ON} can be passed on");
+                    Err(CallError::new(code::INVOCATION_FAILED, message))
+                }
                 Ok(Some(value)) => Ok(Answer::Value(value)),
                 Ok(None) => Ok(Answer::Nothing),
                 Err(error) => Err(CallError::new(code::INVOCATION_FAILED, error.message)),
@@ -297,10 +326,21 @@ impl<'a> Frame<'a> {
         let fields = &self.fields;
         Ok(TriggerRequest {
             id: self.name("id", fields.id, TriggerId::new)?,
-            trigger_type: field::text("trigger_type", fields.trigger_type).map_err(bad_input)?,
+            trigger_type: bounded_text("trigger_type", fields.trigger_type, self.limits.name_bytes)?
+                .ok_or_else(|| bad_input(field::missing("trigger_type")))?,
             function_id: self.function("function_id", fields.function_id)?,
-            config: self.json("config", fields.config)?,
+            config: self.trigger_config()?,
         })
+    }
+
+    fn trigger_config(&self) -> Result<Option<Json>, CallError> {
+        let config = self.json("config", self.fields.config)?;
+        match config.as_ref().map_or(0, |config| config.as_str().len()) {
+            len if len > LONGEST_TRIGGER_CONFIG => {
+                Err(bad_input(format!("`config` is {len} bytes; the limit is {LONGEST_TRIGGER_CONFIG}")))
+            }
+            _ => Ok(config),
+        }
     }
 
     /// A previous id or token that can't be right is as good as none.
@@ -354,6 +394,25 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// A text that may be absent, of at most `limit` bytes.
+fn bounded_text(field: &str, raw: Option<&RawValue>, limit: usize) -> Result<Option<String>, CallError> {
+    match field::optional_text(field, raw).map_err(bad_input)? {
+        Some(text) if text.len() > limit => {
+            Err(bad_input(format!("`{field}` is {} bytes long; the limit is {limit}", text.len())))
+        }
+        text => Ok(text),
+    }
+}
+
+/// The start of a text, if it is too long for an error.
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST_ERROR_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_ERROR_TEXT));
+        text.push('…');
+    }
+    text
+}
+
 fn lenient_text(raw: Option<&RawValue>) -> Option<String> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
@@ -376,8 +435,8 @@ fn handler_error(raw: &RawValue) -> CallError {
     let text = || serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned());
     let Body { code, message, stacktrace } = body.unwrap_or_default();
     CallError {
-        code: code.map_or(Cow::Borrowed(code::INVOCATION_FAILED), Cow::Owned),
-        message: message.unwrap_or_else(text),
-        stacktrace,
+        code: code.map_or(Cow::Borrowed(code::INVOCATION_FAILED), |code| Cow::Owned(cut(code))),
+        message: cut(message.unwrap_or_else(text)),
+        stacktrace: stacktrace.map(cut),
     }
 }

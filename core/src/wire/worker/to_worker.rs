@@ -1,7 +1,7 @@
 //! What workers are sent.
 
 use super::Payload;
-use crate::call::{Answer, Outcome};
+use crate::call::{self, Answer, Outcome};
 use crate::error::{CallError, code};
 use crate::json::Json;
 use crate::name::FunctionId;
@@ -57,20 +57,18 @@ pub enum ToWorker {
 }
 
 impl ToWorker {
-    /// About how many bytes of memory the frame holds on to while it waits. A list counts little: it shares its
-    /// items with the store.
+    /// About how many bytes of memory the frame holds on to while it waits.
     pub fn size_hint(&self) -> usize {
-        let json = |value: &Option<Json>| value.as_ref().map_or(0, |value| value.as_str().len());
-        let values = match self {
-            ToWorker::Invoke { payload, .. } => payload.data.as_str().len() + json(&payload.metadata),
-            ToWorker::Result { outcome: Ok(Answer::Value(value)), .. } => value.as_str().len(),
-            ToWorker::Result { outcome: Ok(Answer::Changed { old, new, .. }), .. } => {
-                json(old) + new.as_str().len()
+        match self {
+            ToWorker::Invoke { payload, .. } => payload.size_hint(),
+            ToWorker::Result { invocation_id, function_id, outcome } => {
+                invocation_id.len() + function_id.len() + call::size_hint(outcome)
             }
-            ToWorker::Result { outcome: Ok(Answer::Deleted { old }), .. } => json(old),
-            _ => 0,
-        };
-        values + 256
+            ToWorker::TriggerRefused { id, trigger_type, error } => {
+                id.len() + trigger_type.len() + error.message.len() + 256
+            }
+            ToWorker::Registered { .. } | ToWorker::FunctionRefused { .. } | ToWorker::Pong => 256,
+        }
     }
 
     /// The frame's text.
