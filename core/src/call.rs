@@ -26,8 +26,10 @@ pub type Outcome = Result<Answer, CallError>;
 pub enum Answer {
     /// No result at all: `stream::get` of a missing item, a handler that returned nothing.
     Nothing,
-    /// A bare value.
+    /// A value of the store's, such as that of `stream::get`.
     Value(Json),
+    /// What a worker's handler returned.
+    Returned(Json),
     /// `stream::set` and `stream::update`.
     Changed {
         /// The value before; `None` if the item did not exist.
@@ -52,13 +54,14 @@ pub enum Answer {
     Functions(Vec<FunctionId>),
 }
 
-/// About how many bytes of memory an outcome holds on to. A list counts little: it shares its items with the store.
+/// About how many bytes of memory an outcome holds on to, until the store has other values.
 pub fn size_hint(outcome: &Outcome) -> usize {
     let json = |value: &Option<Json>| value.as_ref().map_or(0, |value| value.as_str().len());
     let names = |groups: &[GroupName]| groups.iter().map(|group| group.as_str().len() + 16).sum::<usize>();
     256 + match outcome {
-        Ok(Answer::Nothing | Answer::Items(_)) => 0,
-        Ok(Answer::Value(value)) => value.as_str().len(),
+        Ok(Answer::Nothing) => 0,
+        Ok(Answer::Items(items)) => items.bytes(),
+        Ok(Answer::Value(value) | Answer::Returned(value)) => value.as_str().len(),
         Ok(Answer::Changed { old, new, errors }) => {
             let errors = errors.iter().map(|error| error.message.len() + 64).sum::<usize>();
             json(old) + new.as_str().len() + errors

@@ -9,7 +9,7 @@ use crate::name::NameError;
 
 /// Reads an object. A derived reader alone would take an array of the fields in order, too.
 pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    let text = text.trim_ascii_start();
+    let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
     match text.starts_with('{') {
         true => serde_json::from_str(text).map_err(|error| format!("can't be read: {error}")),
         false => Err("must be a JSON object".to_owned()),

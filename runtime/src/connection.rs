@@ -1,6 +1,7 @@
 //! What the two ports do with a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_core::Input;
 use headwater_core::config::Limits;
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::config::Config;
 use crate::inbox::{Gone, Inbox, Message};
-use crate::mailbox::{Mailbox, SessionQueue, WorkerMailbox, WorkerQueue};
+use crate::mailbox::{Mailbox, Queue, SessionQueue, WorkerQueue};
 use crate::socket::{self, Receive, STOPPING, Socket, Timing};
 
 /// What all connections share.
@@ -22,8 +23,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) config: Arc<Config>,
     pub(crate) timing: Timing,
-    /// Turns true when everything that is queued was handed out: connections that the engine does not know of
-    /// end then.
+    /// Turns true when a stop has nothing left to wait for: connections that the engine does not know of end then.
     pub(crate) closing: watch::Receiver<bool>,
 }
 
@@ -45,6 +45,35 @@ impl Shared {
 const WORKER_READ_BUFFER: usize = 64 << 10;
 const SESSION_READ_BUFFER: usize = 4 << 10;
 
+/// How long the engine and delivery may take to close a connection that they know of, once everything is answered.
+const CLOSING_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs a connection to its end, which comes `grace` after `closing` at the latest.
+async fn run<S, Q>(
+    socket: Socket<S>,
+    mailbox: &Mailbox<Q>,
+    timing: &Timing,
+    receive: &mut impl Receive,
+    mut closing: watch::Receiver<bool>,
+    grace: Duration,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Q: Queue,
+{
+    let closed = async {
+        // An error is the end of the server, too.
+        let _ = closing.wait_for(|closing| *closing).await;
+        tokio::time::sleep(grace).await;
+        mailbox.close(STOPPING.0, STOPPING.1);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = socket::run(socket, mailbox, timing, receive) => {}
+        () = closed => {}
+    }
+}
+
 /// Serves a connection of the worker port.
 pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, mut shared: Shared)
 where
@@ -56,14 +85,14 @@ where
     let Shared { inbox, config, timing, closing } = shared;
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
     if path.trim_end_matches('/') == TELEMETRY_PATH {
-        return discard(socket, &mailbox, &timing, closing).await;
+        return run(socket, &mailbox, &timing, &mut Discard, closing, Duration::ZERO).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
     if inbox.send(connected).await.is_err() {
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    socket::run(socket, &mailbox, &timing, &mut receive).await;
+    run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE).await;
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
@@ -71,27 +100,6 @@ where
 
 /// Where SDKs send their telemetry: taken and dropped, because a refusal makes them try for ever.
 const TELEMETRY_PATH: &str = "/otel";
-
-async fn discard<S>(
-    socket: Socket<S>,
-    mailbox: &WorkerMailbox,
-    timing: &Timing,
-    mut closing: watch::Receiver<bool>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut receive = Discard;
-    let stopped = async {
-        let _ = closing.wait_for(|closing| *closing).await;
-        mailbox.close(STOPPING.0, STOPPING.1);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        biased;
-        () = stopped => {}
-        () = socket::run(socket, mailbox, timing, &mut receive) => {}
-    }
-}
 
 struct Discard;
 
@@ -125,7 +133,7 @@ where
     let frames = socket::websocket_config(shared.config.net.stream_frame_bytes, SESSION_READ_BUFFER);
     let Some((socket, path)) = shared.accept(stream, frames).await else { return };
     tracing::debug!(session = key.0, path, "connected");
-    let Shared { inbox, config, timing, .. } = shared;
+    let Shared { inbox, config, timing, closing } = shared;
     let limits = &config.core.limits;
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
     let join = stream::parse_path(&path, limits);
@@ -141,7 +149,7 @@ where
     };
     tokio::select! {
         biased;
-        () = socket::run(socket, &mailbox, &timing, &mut receive) => {}
+        () = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE) => {}
         () = reports => {}
     }
     tracing::debug!(session = key.0, "disconnected");

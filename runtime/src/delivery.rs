@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::mailbox::SessionMailbox;
+use crate::mailbox::{SessionMailbox, SharedSync};
 
 /// What the engine has delivered, in order. The variants that carry the name of an effect are that effect.
 #[derive(Debug)]
@@ -119,18 +119,20 @@ impl Shard {
 
     fn broadcast(&mut self, channel: ChannelKey, frame: Arc<ToSubscriber>) {
         let Some(members) = self.channels.get(&channel) else { return };
+        if let ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
+            // As large as the group: not an event that counts against a subscriber's bound.
+            let state = Arc::new(SharedSync::new(Arc::clone(&frame)));
+            for mailbox in members.values() {
+                mailbox.push_group(group.clone(), Arc::clone(&state));
+            }
+            return;
+        }
         let text = match self.encoded.take() {
             Some((last, text)) if Arc::ptr_eq(&last, &frame) => text,
             _ => frame.encode().into(),
         };
         for mailbox in members.values() {
-            match &*frame {
-                // As large as the group: not an event that counts against a subscriber's bound.
-                ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) => {
-                    mailbox.push_group(group.clone(), text.clone());
-                }
-                _ => mailbox.push_event(text.clone()),
-            }
+            mailbox.push_event(text.clone());
         }
         self.encoded = Some((frame, text));
     }

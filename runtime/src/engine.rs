@@ -1,6 +1,6 @@
 //! The engine: the one task that owns the core, hands in what happened and carries out the effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::socket::STOPPING;
 pub(crate) struct Channels {
     /// From connections. Not read while too much waits for the disk.
     pub(crate) inbox: mpsc::Receiver<Message>,
-    /// From the log writer. Always read.
+    /// From the log writer, always read; closed from the start if there is none.
     pub(crate) written: mpsc::Receiver<Input>,
     /// To the log writer, which never waits for the engine.
     pub(crate) log: mpsc::Sender<Batch>,
@@ -42,6 +42,8 @@ pub(crate) struct Engine<P> {
     core: Core,
     inbox: mpsc::Receiver<Message>,
     written: mpsc::Receiver<Input>,
+    /// Whether there is a log writer: its end is the engine's.
+    writes: bool,
     log: mpsc::Sender<Batch>,
     delivery: mpsc::Sender<Delivery>,
     stop: Option<oneshot::Receiver<()>>,
@@ -60,11 +62,13 @@ impl<P: Platform> Engine<P> {
     /// `backlog_limit`: how many bytes may wait for the disk before the inbox is left alone.
     pub(crate) fn new(platform: P, core: Core, channels: Channels, backlog_limit: usize) -> Engine<P> {
         let Channels { inbox, written, log, delivery, stop, stopped } = channels;
+        let writes = !written.is_closed();
         Engine {
             platform,
             core,
             inbox,
             written,
+            writes,
             log,
             delivery,
             stop: Some(stop),
@@ -88,7 +92,10 @@ impl<P: Platform> Engine<P> {
             }
             tokio::select! {
                 biased;
-                Some(input) = self.written.recv() => self.step(input).await,
+                written = self.written.recv(), if self.writes => match written {
+                    Some(input) => self.step(input).await,
+                    None => return,
+                },
                 () = asked(&mut self.stop) => self.step(Input::Stop).await,
                 count = self.inbox.recv_many(&mut messages, BATCH), if takes_more => {
                     if count == 0 {
@@ -99,8 +106,6 @@ impl<P: Platform> Engine<P> {
                     }
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                // Too much waits for the disk, and whoever writes to it is gone.
-                else => return,
             }
         }
     }
@@ -147,22 +152,19 @@ impl<P: Platform> Engine<P> {
     async fn step(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
         self.core.handle(self.platform.now(), input, &mut effects);
-        let mut undelivered = Vec::new();
-        for effect in effects.drain(..) {
-            self.execute(effect, &mut undelivered).await;
-        }
-        for input in undelivered {
+        let mut undelivered = VecDeque::new();
+        loop {
+            for effect in effects.drain(..) {
+                self.execute(effect, &mut undelivered).await;
+            }
+            let Some(input) = undelivered.pop_front() else { break };
             self.core.handle(self.platform.now(), input, &mut effects);
-        }
-        for effect in effects.drain(..) {
-            // The answer that a call was not delivered, to its caller. It is no call itself.
-            self.execute(effect, &mut Vec::new()).await;
         }
         self.effects = effects;
     }
 
     /// What the core must be told of an effect that could not be carried out goes to `undelivered`.
-    async fn execute(&mut self, effect: Effect, undelivered: &mut Vec<Input>) {
+    async fn execute(&mut self, effect: Effect, undelivered: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist(batch) => {
                 if self.log.send(batch).await.is_err() {
@@ -205,7 +207,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut Vec<Input>) {
+    fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut VecDeque<Input>) {
         let Some(mailbox) = self.workers.get(&worker) else { return };
         let call = match &frame {
             ToWorker::Invoke { invocation_id, .. } => *invocation_id,
@@ -213,7 +215,9 @@ impl<P: Platform> Engine<P> {
         };
         if let Err(NoRoom) = mailbox.push(frame) {
             match call {
-                Some(invocation_id) => undelivered.push(Input::CallNotDelivered { worker, invocation_id }),
+                Some(invocation_id) => {
+                    undelivered.push_back(Input::CallNotDelivered { worker, invocation_id })
+                }
                 None => tracing::warn!(
                     worker = worker.0,
                     "a call that wants no answer is dropped: too much waits"

@@ -2,8 +2,10 @@
 //! wait, and the connection's own task, which takes them out.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use headwater_core::call::Answer;
+use headwater_core::error::{CallError, code};
 use headwater_core::hub::{Outbox, Pushed};
 use headwater_core::name::{GroupPath, SubscriptionId};
 use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
@@ -43,6 +45,9 @@ struct State<Q> {
     queue: Q,
     /// Frames were taken out that may not have reached the socket.
     sending: bool,
+    /// Closed to new frames.
+    closed: bool,
+    /// How to say goodbye once all that is queued was sent.
     closing: Option<CloseFrame>,
 }
 
@@ -58,16 +63,22 @@ pub(crate) enum Next<F> {
 impl<Q: Queue> Mailbox<Q> {
     pub(crate) fn new(queue: Q) -> Mailbox<Q> {
         Mailbox {
-            state: Mutex::new(State { queue, sending: false, closing: None }),
+            state: Mutex::new(State { queue, sending: false, closed: false, closing: None }),
             filled: Notify::new(),
             emptied: Notify::new(),
             lagging: Notify::new(),
         }
     }
 
-    /// Closes the connection once all that is queued was sent.
+    /// Takes no more frames, and closes the connection once all that is queued was sent.
     pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
-        self.state().closing.get_or_insert(CloseFrame { code, reason: reason.into() });
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.closed = true;
+        state.closing = Some(CloseFrame { code, reason: reason.into() });
+        drop(state);
         self.filled.notify_one();
     }
 
@@ -132,19 +143,12 @@ async fn wait(changed: &Notify, reached: impl Fn() -> bool) {
 #[derive(Debug)]
 pub(crate) struct WorkerQueue {
     frames: VecDeque<WorkerFrame>,
-    /// Calls that others make: they are refused when they would take too much.
-    calls: Share,
-    /// Answers to what the worker asked for itself.
-    answers: Share,
-    /// What each of the two may take, in bytes.
+    /// Bytes of the calls that others make.
+    calls: usize,
+    /// Bytes of all other frames: they answer what the worker sent.
+    answers: usize,
+    /// How many bytes each of the two may be.
     limit: usize,
-}
-
-/// What the frames of a kind take while they wait.
-#[derive(Debug, Default)]
-struct Share {
-    frames: usize,
-    bytes: usize,
 }
 
 /// A frame to a worker, and what it counts as while it waits.
@@ -160,25 +164,44 @@ pub(crate) type WorkerMailbox = Mailbox<WorkerQueue>;
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
-/// A worker for whom more answers wait than this is not read from.
-const CROWDED_ANSWERS: usize = 4_096;
+/// A worker for whom more frames wait than this is not read from.
+const CROWDED_WORKER: usize = 4_096;
 
 impl WorkerQueue {
-    /// A queue of at most `limit` bytes, half of them for calls.
+    /// A queue of about `limit` bytes, half of them for calls.
     pub(crate) fn new(limit: usize) -> WorkerQueue {
-        WorkerQueue {
-            frames: VecDeque::new(),
-            calls: Share::default(),
-            answers: Share::default(),
-            limit: limit / 2,
-        }
+        WorkerQueue { frames: VecDeque::new(), calls: 0, answers: 0, limit: limit / 2 }
     }
 
-    fn share(&mut self, frame: &ToWorker) -> &mut Share {
+    fn bytes_of(&mut self, frame: &ToWorker) -> &mut usize {
         match frame {
             ToWorker::Invoke { .. } => &mut self.calls,
             _ => &mut self.answers,
         }
+    }
+
+    /// Queues a frame. Calls, and what other workers' handlers returned, are refused when they would take too much:
+    /// nothing else holds on to that memory. Answers of the store share it with the store, and there are only as many
+    /// of them as were asked for before the worker was no longer read from.
+    fn push(&mut self, frame: ToWorker) -> Result<(), NoRoom> {
+        let limit = self.limit;
+        let bytes = frame.size_hint();
+        let waiting = self.bytes_of(&frame);
+        let full = *waiting > 0 && *waiting + bytes > limit;
+        let (frame, bytes) = match frame {
+            ToWorker::Invoke { .. } if full => return Err(NoRoom),
+            ToWorker::Result { invocation_id, function_id, outcome: Ok(Answer::Returned(_)) } if full => {
+                let message = "the function has returned, but too many answers wait to be read: read faster";
+                let outcome = Err(CallError::new(code::OVERLOADED, message));
+                let frame = ToWorker::Result { invocation_id, function_id, outcome };
+                let bytes = frame.size_hint();
+                (frame, bytes)
+            }
+            frame => (frame, bytes),
+        };
+        *self.bytes_of(&frame) += bytes;
+        self.frames.push_back(WorkerFrame { frame, bytes });
+        Ok(())
     }
 }
 
@@ -187,9 +210,7 @@ impl Queue for WorkerQueue {
 
     fn pop(&mut self) -> Option<WorkerFrame> {
         let frame = self.frames.pop_front()?;
-        let share = self.share(&frame.frame);
-        share.frames -= 1;
-        share.bytes -= frame.bytes;
+        *self.bytes_of(&frame.frame) -= frame.bytes;
         Some(frame)
     }
 
@@ -198,37 +219,20 @@ impl Queue for WorkerQueue {
     }
 
     fn is_crowded(&self) -> bool {
-        // A peer that sends requests and reads no answers is slowed down long before it is disconnected. Calls
-        // don't count: others make them, and the worker must be read to answer them.
-        self.answers.bytes > self.limit / 4 || self.answers.frames > CROWDED_ANSWERS
+        // Calls don't count: others make them, and the worker must be read to answer them.
+        self.answers > self.limit / 4 || (self.answers > 0 && self.frames.len() > CROWDED_WORKER)
     }
 }
 
 impl Mailbox<WorkerQueue> {
-    /// Queues a frame. A worker that lets too many of its own answers wait does not read: it is disconnected.
+    /// Queues a frame, unless it is a call that finds no room.
     pub(crate) fn push(&self, frame: ToWorker) -> Result<(), NoRoom> {
-        let bytes = frame.size_hint();
         let mut state = self.state();
-        if state.closing.is_some() {
-            return Ok(());
-        }
-        let limit = state.queue.limit;
-        let share = state.queue.share(&frame);
-        if share.bytes > 0 && share.bytes + bytes > limit {
-            if matches!(frame, ToWorker::Invoke { .. }) {
-                return Err(NoRoom);
-            }
-            tracing::warn!(bytes = share.bytes, "a worker is disconnected: it does not read its answers");
-            state.queue.frames.clear();
+        if !state.closed {
+            state.queue.push(frame)?;
             drop(state);
-            self.close(CloseCode::Again, "too many answers wait to be read: read faster");
-            return Ok(());
+            self.filled.notify_one();
         }
-        share.frames += 1;
-        share.bytes += bytes;
-        state.queue.frames.push_back(WorkerFrame { frame, bytes });
-        drop(state);
-        self.filled.notify_one();
         Ok(())
     }
 }
@@ -255,17 +259,38 @@ enum SnapshotOf {
 /// A frame to a subscriber.
 #[derive(Debug)]
 pub(crate) enum SessionFrame {
-    /// Shared with all who get the same.
+    /// Small, and shared with all who get the same.
     Encoded(Utf8Bytes),
     /// For this subscriber alone, and possibly large.
     Sync(Box<SyncFrame>),
+    /// A group's state, for all who are in its channel.
+    Shared(Arc<SharedSync>),
+}
+
+/// A group's state on its way to many: encoded by the first whose turn it is to send it, or, when newer state comes
+/// before that, by nobody.
+#[derive(Debug)]
+pub(crate) struct SharedSync {
+    frame: Arc<ToSubscriber>,
+    text: OnceLock<Utf8Bytes>,
+}
+
+impl SharedSync {
+    pub(crate) fn new(frame: Arc<ToSubscriber>) -> SharedSync {
+        SharedSync { frame, text: OnceLock::new() }
+    }
+
+    fn text(&self) -> Utf8Bytes {
+        self.text.get_or_init(|| self.frame.encode().into()).clone()
+    }
 }
 
 pub(crate) type SessionMailbox = Mailbox<SessionQueue>;
 
-/// A subscriber for whom more frames, or more answers to its own mistakes, wait than this is not read from.
+/// A subscriber for whom more of these wait is not read from: frames, answers to its own mistakes, snapshots.
 const CROWDED_FRAMES: usize = 65_536;
 const CROWDED_NOTICES: usize = 256;
+const CROWDED_SNAPSHOTS: usize = 64;
 
 impl SessionQueue {
     pub(crate) fn new(limit: usize) -> SessionQueue {
@@ -285,40 +310,47 @@ impl Queue for SessionQueue {
     }
 
     fn is_crowded(&self) -> bool {
-        self.0.len() > CROWDED_FRAMES || self.0.notices() > CROWDED_NOTICES
+        self.0.len() > CROWDED_FRAMES
+            || self.0.notices() > CROWDED_NOTICES
+            || self.0.snapshots() > CROWDED_SNAPSHOTS
     }
 }
 
 impl Mailbox<SessionQueue> {
     pub(crate) fn push_event(&self, text: Utf8Bytes) {
-        let pushed = self.state().queue.0.push_event(text.len(), SessionFrame::Encoded(text));
+        self.push_with(|outbox| outbox.push_event(text.len(), SessionFrame::Encoded(text)));
+    }
+
+    pub(crate) fn push_sync(&self, subscription: SubscriptionId, frame: SyncFrame) {
+        self.push_with(|outbox| {
+            outbox.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Sync(Box::new(frame)))
+        });
+    }
+
+    /// Queues a group's state that is broadcast.
+    pub(crate) fn push_group(&self, group: GroupPath, state: Arc<SharedSync>) {
+        self.push_with(|outbox| outbox.push_snapshot(SnapshotOf::Group(group), SessionFrame::Shared(state)));
+    }
+
+    pub(crate) fn push_notice(&self, text: Utf8Bytes) {
+        self.push_with(|outbox| {
+            outbox.push_notice(SessionFrame::Encoded(text));
+            Pushed::Queued
+        });
+    }
+
+    fn push_with(&self, push: impl FnOnce(&mut Outbox<SnapshotOf, SessionFrame>) -> Pushed) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let pushed = push(&mut state.queue.0);
+        drop(state);
         match pushed {
             Pushed::Queued => self.filled.notify_one(),
             Pushed::Overflowed => self.lagging.notify_waiters(),
             Pushed::Dropped => {}
         }
-    }
-
-    pub(crate) fn push_sync(&self, subscription: SubscriptionId, frame: SyncFrame) {
-        self.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Sync(Box::new(frame)));
-    }
-
-    /// Queues a group's state that is broadcast.
-    pub(crate) fn push_group(&self, group: GroupPath, text: Utf8Bytes) {
-        self.push_snapshot(SnapshotOf::Group(group), SessionFrame::Encoded(text));
-    }
-
-    fn push_snapshot(&self, of: SnapshotOf, frame: SessionFrame) {
-        let pushed = self.state().queue.0.push_snapshot(of, frame);
-        match pushed {
-            Pushed::Queued => self.filled.notify_one(),
-            Pushed::Overflowed | Pushed::Dropped => {}
-        }
-    }
-
-    pub(crate) fn push_notice(&self, text: Utf8Bytes) {
-        self.state().queue.0.push_notice(SessionFrame::Encoded(text));
-        self.filled.notify_one();
     }
 
     /// Takes events again after an overflow.
@@ -349,6 +381,45 @@ impl From<SessionFrame> for Utf8Bytes {
         match frame {
             SessionFrame::Encoded(text) => text,
             SessionFrame::Sync(sync) => ToSubscriber::Sync(*sync).encode().into(),
+            SessionFrame::Shared(state) => state.text(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_core::log::Revision;
+    use headwater_core::name::{GroupName, StreamName, Target};
+    use headwater_core::rng::Uuid;
+    use headwater_core::store::{Durable, Snapshot, State};
+    use headwater_core::time::Stamp;
+
+    use super::*;
+
+    fn group() -> GroupPath {
+        GroupPath { stream: StreamName::trusted("s"), group: GroupName::trusted("g") }
+    }
+
+    fn state(revision: u64) -> Arc<SharedSync> {
+        let state = Durable {
+            stamp: Stamp(revision),
+            revision: Revision(revision),
+            state: State::Group(Snapshot::default()),
+        };
+        let target = Target { group: group(), item: None };
+        let frame = ToSubscriber::Sync(SyncFrame { target, state, epoch: Uuid::from_random(0) });
+        Arc::new(SharedSync::new(Arc::new(frame)))
+    }
+
+    #[test]
+    fn a_groups_state_that_newer_state_replaces_is_never_encoded() {
+        let mailbox = Mailbox::new(SessionQueue::new(1_000));
+        let (older, newer) = (state(1), state(2));
+        mailbox.push_group(group(), Arc::clone(&older));
+        mailbox.push_group(group(), Arc::clone(&newer));
+        let Next::Send(frame) = mailbox.next() else { panic!("a state waits") };
+        assert!(Utf8Bytes::from(frame).contains("\"revision\":2"));
+        assert!(matches!(mailbox.next(), Next::Flush));
+        assert!(older.text.get().is_none() && newer.text.get().is_some());
     }
 }

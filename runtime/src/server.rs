@@ -104,7 +104,10 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let (log, batches) = mpsc::channel(1);
     let (done, written) = mpsc::channel(1);
     let (core, recovery) = match disk {
-        None => (Core::new(config.core.clone(), platform.entropy(), platform.now()), None),
+        None => {
+            drop(done);
+            (Core::new(config.core.clone(), platform.entropy(), platform.now()), None)
+        }
         Some(disk) => {
             let before = platform.now();
             let store::Opened { file, recovered } =
@@ -166,8 +169,10 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     // Whoever is to hear these may be gone already.
     let _ = stopping.send(true);
     let _ = ask_to_stop.send(());
-    if timeout(stop_deadline, all_answered).await.is_err() {
-        tracing::warn!("some calls were not answered in time");
+    match timeout(stop_deadline, all_answered).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return Err(ServeError::Ended("core")),
+        Err(_) => tracing::warn!("some calls were not answered in time"),
     }
     let _ = closing.send(true);
     if timeout(GOODBYE, all_closed.recv()).await.is_err() {

@@ -148,6 +148,11 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.behind = false;
     }
 
+    /// How many snapshots wait.
+    pub fn snapshots(&self) -> usize {
+        self.snapshots.len()
+    }
+
     /// How many frames wait.
     pub fn len(&self) -> usize {
         self.frames.len()

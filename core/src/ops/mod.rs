@@ -68,8 +68,9 @@ pub struct Applied {
 
 /// Applies operations in order to the value of an item, or to a missing one (`None`).
 ///
-/// An operation that can't be applied is skipped, leaves no trace in the value and is reported. A list does
-/// what its operations do one by one: only the first of them can meet a missing item, after it there is one.
+/// An operation that can't be applied is skipped, changes nothing in the value and is reported. A list does what its
+/// operations do one by one: only the first of them can meet a missing item. After it there is one, `{}` if that
+/// operation was skipped, because an item is stored in any case.
 pub fn apply(before: Option<&Json>, ops: &[UpdateOp]) -> Applied {
     let mut tree = Tree::new(before);
     let mut errors = Vec::new();

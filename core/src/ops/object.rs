@@ -300,6 +300,11 @@ pub(super) fn decode(key: &str) -> Cow<'_, [u8]> {
 }
 
 fn is_named(key: &str, name: &[u8]) -> bool {
+    // The length alone rules most keys out, and every key that would take long to read: a character is at most
+    // six times as long when it is escaped.
+    if key.len() > 2 + 6 * name.len() {
+        return false;
+    }
     match unescaped(key) {
         Some(unescaped) => unescaped == name,
         // An escape is never shorter than what it stands for.

@@ -1,7 +1,7 @@
 //! Group commit: what is being written, what gathers for the next write, and what waits for either.
 
 use super::{Builtin, Command, Event, GroupKey};
-use crate::call::{self, Caller, Outcome};
+use crate::call::{self, Answer, Caller, Outcome};
 use crate::log::{Batch, BatchBytes, BatchNumber, Record, Salt};
 
 /// Something that nobody may see before a batch is durable.
@@ -18,9 +18,13 @@ pub(super) enum Waiting {
 }
 
 impl Waiting {
-    /// About how many bytes of memory it holds on to.
+    /// About how many bytes of memory it holds on to beside what is stored.
     fn size_hint(&self) -> usize {
         match self {
+            Waiting::Reply { outcome: Ok(Answer::Changed { old, .. }), .. } => {
+                256 + old.as_ref().map_or(0, |old| old.as_str().len())
+            }
+            Waiting::Reply { outcome: Ok(Answer::Items(_) | Answer::Value(_)), .. } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
             Waiting::Event(event) => event.size_hint(),
         }

@@ -47,13 +47,13 @@ pub struct Event {
 }
 
 impl Event {
-    /// About how many bytes of memory it holds on to.
-    pub(crate) fn size_hint(&self) -> usize {
-        let value = match &self.kind {
-            EventKind::Created(value) | EventKind::Updated(value) | EventKind::Deleted(value) => value,
-            EventKind::Replaced { value, .. } | EventKind::Sent { data: value, .. } => value,
+    /// About how many bytes of memory it holds on to beside what is stored.
+    fn size_hint(&self) -> usize {
+        let own = match &self.kind {
+            EventKind::Sent { data, .. } => data.as_str().len(),
+            _ => 0,
         };
-        value.as_str().len() + 256
+        own + 256
     }
 }
 
@@ -463,9 +463,9 @@ fn check_group_size(
     new: &Json,
     limits: &Limits,
 ) -> Result<(), String> {
-    let bytes = root.bytes - old.map_or(0, |old| root::weight(id, old)) + root::weight(id, new);
+    let bytes = root.snapshot().bytes() - old.map_or(0, |old| root::weight(id, old)) + root::weight(id, new);
     let limit = limits.group_bytes;
-    if bytes + LIST_ENVELOPE > limit && bytes > root.bytes {
+    if bytes + LIST_ENVELOPE > limit && bytes > root.snapshot().bytes() {
         return Err(format!("the group would hold {bytes} bytes; the limit is {limit} (`group_bytes`)"));
     }
     Ok(())

@@ -23,6 +23,8 @@ pub struct Item {
 pub struct Snapshot {
     /// By the revision that created the item: it is unique in the group and increases.
     items: OrdMap<Revision, Item>,
+    /// What the items count against the limit of a group's size.
+    bytes: usize,
 }
 
 impl Snapshot {
@@ -34,6 +36,11 @@ impl Snapshot {
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.items.len()
+    }
+
+    /// How many bytes the items' values and ids are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is no item.
@@ -53,8 +60,6 @@ pub(super) struct Root {
     pub(super) stamp: Stamp,
     /// Stamps up to this one may be given to events that are not in the log.
     pub(super) reserved: Stamp,
-    /// What the items count against the limit of a group's size.
-    pub(super) bytes: usize,
 }
 
 impl Root {
@@ -80,9 +85,9 @@ impl Root {
                 revision
             }
         };
-        self.bytes += weight(&id, &value);
+        self.snapshot.bytes += weight(&id, &value);
         if let Some(before) = self.snapshot.items.insert(created, Item { id, value, revision }) {
-            self.bytes -= weight(&before.id, &before.value);
+            self.snapshot.bytes -= weight(&before.id, &before.value);
         }
         self.advance(revision, stamp);
     }
@@ -92,7 +97,7 @@ impl Root {
         if let Some(created) = self.created.remove(id)
             && let Some(item) = self.snapshot.items.remove(&created)
         {
-            self.bytes -= weight(&item.id, &item.value);
+            self.snapshot.bytes -= weight(&item.id, &item.value);
         }
         self.advance(revision, stamp);
     }

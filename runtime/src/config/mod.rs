@@ -72,7 +72,7 @@ pub struct NetConfig {
     pub stream_connections: usize,
     /// What may wait to be sent to one subscriber, in bytes. Default 1 MiB.
     pub outbox_bytes: usize,
-    /// What may wait to be sent to one worker, in bytes. Default 256 MiB.
+    /// What may wait to be sent to one worker, in bytes, half of it for calls that others make. Default 256 MiB.
     pub worker_outbox_bytes: usize,
     /// How many inputs may wait for the core. Default 4,096.
     pub inbox: usize,

@@ -79,7 +79,7 @@ fn make_durable(file: &mut impl LogFile, last_batch: u64, end: u64) -> io::Resul
     let mut offset = last_batch;
     while offset < end {
         let most = usize::try_from(end - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
-        let len = file.read_at(offset, &mut buffer[..most])?;
+        let len = read_some(file, offset, &mut buffer[..most])?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -105,11 +105,8 @@ fn replay(file: &mut impl LogFile) -> Result<Recovered, OpenError> {
     let mut offset = 0;
     loop {
         let space = if replay.is_none() { &mut header[..] } else { &mut buffer[..] };
-        let len = match file.read_at(offset, space) {
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(OpenError::Io { doing: "read the log", error }),
-        };
+        let len =
+            read_some(file, offset, space).map_err(|error| OpenError::Io { doing: "read the log", error })?;
         match &mut replay {
             None if len == header.len() => replay = Some(Replay::open(&header)?),
             None => return Err(HeaderError::NotALog.into()),
@@ -120,4 +117,14 @@ fn replay(file: &mut impl LogFile) -> Result<Recovered, OpenError> {
     }
     let Some(replay) = replay else { return Err(HeaderError::NotALog.into()) };
     Ok(replay.finish()?)
+}
+
+/// Reads on when a signal came between.
+fn read_some(file: &mut impl LogFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(offset, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

@@ -149,3 +149,14 @@ fn the_deepest_result_is_told_by_its_depth() {
     assert!(after.check_depth(&Limits { json_depth: 128 + 33, ..limits.clone() }).is_ok());
     assert!(after.check_depth(&Limits { json_depth: 128 + 32, ..limits }).is_err());
 }
+
+/// Reading the long key for each operation would take minutes.
+#[test]
+fn a_long_key_is_not_read_again_by_each_operation() {
+    let key = "\\n".repeat(4 << 20);
+    let before = Json::trusted(format!(r#"{{"{key}":1}}"#));
+    let ops = format!("[{}]", vec![r#"{"type":"set","path":"b","value":2}"#; 10_000].join(","));
+    let raw: &RawValue = serde_json::from_str(&ops).unwrap();
+    let applied = apply(Some(&before), &parse(raw, &Limits::default()).unwrap());
+    assert!(applied.after.as_str().ends_with(r#"":1,"b":2}"#));
+}

@@ -314,7 +314,7 @@ impl<'a> Frame<'a> {
                     let message = format!("the result is {len} bytes; {LONGEST_PASSED_ON} can be passed on");
                     Err(CallError::new(code::INVOCATION_FAILED, message))
                 }
-                Ok(Some(value)) => Ok(Answer::Value(value)),
+                Ok(Some(value)) => Ok(Answer::Returned(value)),
                 Ok(None) => Ok(Answer::Nothing),
                 Err(error) => Err(CallError::new(code::INVOCATION_FAILED, error.message)),
             },

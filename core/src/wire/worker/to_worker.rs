@@ -136,7 +136,7 @@ fn push_answer(out: &mut String, answer: &Answer) {
     push_key(out, "result");
     match answer {
         Answer::Nothing => {}
-        Answer::Value(value) => out.push_str(value.as_str()),
+        Answer::Value(value) | Answer::Returned(value) => out.push_str(value.as_str()),
         Answer::Changed { old, new, errors } => {
             push_old_value(out, old.as_ref());
             push_json_member(out, "new_value", new);
