@@ -273,3 +273,61 @@ fn a_registration_beyond_the_limit_is_told() {
     }
     assert!(matches!(&world.notes[..], [Notice::TooManyFunctions { .. }]), "{:?}", world.notes);
 }
+
+#[test]
+fn what_is_too_long_to_be_passed_on_is_refused_and_the_longest_that_is_not_arrives() {
+    let mut world = World::in_memory();
+    let (caller, callee) = (world.worker(), world.worker());
+    world.registers(callee, "f");
+    let call = |id: &str, data: &str, more: &str| {
+        format!(r#"{{"type":"invokefunction","function_id":"f","invocation_id":"{id}","data":{data}{more}}}"#)
+    };
+    let mut told = String::new();
+    let mut passes_and_does_not = |longest: String, too_long: String| {
+        world.says(caller, &longest);
+        assert_eq!((world.heard(callee).len(), world.heard(caller).len()), (1, 0), "{longest:.100}");
+        world.says(caller, &too_long);
+        assert_eq!(world.heard(callee).len(), 0, "{too_long:.100}");
+        let reply = world.replies(caller).remove(0);
+        told.push_str(reply.split_once("! ").expect("an error").1);
+        told.push('\n');
+    };
+    let id = "i".repeat(513);
+    passes_and_does_not(call(&id[1..], "1", ""), call(&id, "1", ""));
+    for field in ["traceparent", "baggage"] {
+        let context = |len| format!(r#","{field}":"{}""#, "x".repeat(len));
+        passes_and_does_not(call("1", "1", &context(8_192)), call("1", "1", &context(8_193)));
+    }
+    // 63 MiB, of which the rest of the input gets 256 bytes.
+    let text = format!("{:?}", "x".repeat((63 << 20) - 256 - 2));
+    passes_and_does_not(call("1", &text, ""), call("1", &text, r#","metadata":7"#));
+    insta::assert_snapshot!(told, @r"
+    deserialization_error: `invocation_id` is 513 bytes long; the limit is 512
+    deserialization_error: `traceparent` is 8193 bytes long; the limit is 8192
+    deserialization_error: `baggage` is 8193 bytes long; the limit is 8192
+    deserialization_error: the input is 66060289 bytes with what goes with it; 66060288 can be passed on
+    ");
+
+    // What goes with the input can take more than it counts: `\b` is written with six bytes.
+    let context = format!(r#""{}""#, r"\b".repeat(8_192));
+    let text = &text[..text.len() - 2 * 8_192 - 1];
+    world.says(
+        caller,
+        &call("1", &format!("{text}\""), &format!(r#","traceparent":{context},"baggage":{context}"#)),
+    );
+    let frame = world.heard(callee).remove(0);
+    assert!(frame.len() <= 64 << 20, "{} bytes are more than clients take", frame.len());
+}
+
+#[test]
+fn a_trigger_whose_configuration_is_too_long_to_be_kept_is_refused() {
+    let mut world = World::in_memory();
+    let worker = world.worker();
+    for len in [64 << 10, (64 << 10) + 1] {
+        let config = format!("{:?}", "x".repeat(len - 2));
+        let trigger = r#"{"type":"registertrigger","id":"t","trigger_type":"stream","function_id":"f""#;
+        world.says(worker, &format!(r#"{trigger},"config":{config}}}"#));
+    }
+    assert!(matches!(&world.notes[..], [Notice::TriggerKept { .. }]), "{} notes", world.notes.len());
+    insta::assert_snapshot!(world.heard(worker).join("\n"), @r#"{"type":"triggerregistrationresult","id":"t","trigger_type":"stream","error":{"code":"deserialization_error","message":"`config` is 65537 bytes; the limit is 65536"}}"#);
+}

@@ -3,10 +3,11 @@
 mod driver;
 
 use driver::World;
-use headwater_core::Input;
 use headwater_core::config::CoreConfig;
 use headwater_core::key::WorkerKey;
+use headwater_core::rng::Uuid;
 use headwater_core::time::Mono;
+use headwater_core::{Input, Notice};
 use serde_json::{Value, json};
 
 /// Two workers; the second one runs `f`.
@@ -85,6 +86,24 @@ fn a_call_without_data_has_null_and_an_answer_without_result_has_none() {
     let id = invocation(&mut world, callee);
     answer(&mut world, callee, &id, r#","result":null,"error":null"#);
     assert_eq!(world.replies(caller), ["2: null"]);
+}
+
+#[test]
+fn of_a_handlers_error_the_first_64_kib_are_passed_on_and_no_half_character() {
+    let mut world = World::in_memory();
+    let (caller, callee) = caller_and_callee(&mut world);
+    for text in ["é".repeat(32 << 10), "x".to_owned() + &"é".repeat(32 << 10)] {
+        world.call(caller, "1", "f", "1");
+        let id = invocation(&mut world, callee);
+        let error = json!({ "code": text, "message": text, "stacktrace": text });
+        answer(&mut world, callee, &id, &format!(r#","error":{error}"#));
+        let whole = text.len() <= 64 << 10;
+        let expected = if whole { text } else { "x".to_owned() + &"é".repeat((32 << 10) - 1) + "…" };
+        let frame = only_frame(&mut world, caller);
+        for part in ["code", "message", "stacktrace"] {
+            assert!(frame["error"][part] == expected, "{part}: {:.50}", frame["error"][part]);
+        }
+    }
 }
 
 #[test]
@@ -169,6 +188,49 @@ fn a_function_is_there_from_its_registration_to_its_end() {
     4! invocation_stopped: the worker that ran `f` disconnected before it answered
     list: {"functions":[{"function_id":"f"}]}
     "#);
+}
+
+#[test]
+fn a_function_of_the_servers_own_stays_the_servers_whoever_registers_it() {
+    let mut world = World::in_memory();
+    let workers = [world.worker(), world.worker()];
+    for worker in workers {
+        for function in ["stream::set", "streams.getGroup", "engine::functions::list"] {
+            world.registers(worker, function);
+            let Some(Notice::ReservedFunction { function: noted, .. }) = world.notes.pop() else {
+                panic!("{function} was not noted")
+            };
+            assert_eq!(noted.as_str(), function);
+        }
+        assert!(world.heard(worker).is_empty(), "no conflict, which would end a client");
+    }
+    for worker in workers {
+        world.set(worker, "set", "g", "a", "1");
+        world.call(worker, "list", "engine::functions::list", "{}");
+        let replies = world.replies(worker);
+        assert!(replies[0].starts_with(r#"set: {"new_value":1"#), "{replies:?}");
+        assert_eq!(replies[1..], [r#"list: {"functions":[]}"#]);
+    }
+}
+
+#[test]
+fn a_call_that_cannot_be_delivered_is_overloaded_and_the_others_go_on() {
+    let mut world = World::in_memory();
+    let (caller, callee) = caller_and_callee(&mut world);
+    world.call(caller, "1", "f", "1");
+    let delivered = invocation(&mut world, callee);
+    world.call(caller, "2", "f", "1");
+    let refused = Uuid::parse(&invocation(&mut world, callee)).expect("the server's ids are UUIDs");
+    for (worker, invocation_id) in [(caller, refused), (callee, refused), (callee, refused)] {
+        world.input(Input::CallNotDelivered { worker, invocation_id });
+    }
+    answer(&mut world, callee, &refused.to_string(), r#","result":"late""#);
+    answer(&mut world, callee, &delivered, r#","result":"done""#);
+    insta::assert_snapshot!(world.replies(caller).join("\n"), @r#"
+    2! overloaded: too many bytes wait to be read by the worker of `f`; try again later
+    1: "done"
+    "#);
+    assert_eq!(world.core.next_deadline(), None);
 }
 
 #[test]

@@ -5,8 +5,10 @@ mod driver;
 use driver::{START, Seen, World, empty_log, replay, replay_in_pieces};
 use headwater_core::config::CoreConfig;
 use headwater_core::key::WorkerKey;
-use headwater_core::log::{FileHeader, HeaderError};
+use headwater_core::log::{FileHeader, HeaderError, Salt};
+use headwater_core::rng::Uuid;
 use headwater_core::store::Replay;
+use serde_json::json;
 
 /// Each makes one record; the number of commands in each batch.
 const BATCHES: [usize; 5] = [1, 4, 2, 1, 3];
@@ -186,6 +188,41 @@ fn pieces_of_any_size_give_the_same() {
         }
     }
     assert!(replay(&damaged).is_err() && replay(&endless).is_err());
+}
+
+/// An item's name that, as the first of a log, reads as a record of a later batch where it stands: if the log's
+/// salt is this one.
+fn name_like_a_record(salt: Salt) -> String {
+    // In front of it stand the headers of file and record, the tag, the names `s` and `g`, its own length.
+    let position = (FileHeader::LEN + 24 + 1 + 2 + 2 + 1) as u64;
+    let record = |batch: u64, stamp: u8| {
+        let length = 2_u32.to_le_bytes();
+        // Number 4 is a change of the stamp that all groups without changes share.
+        let rest = [&batch.to_le_bytes()[..], &position.to_le_bytes(), &[4, stamp]].concat();
+        let crc = crc32c::crc32c(&[&salt.0[..], &length, &rest].concat());
+        [&length[..], &crc.to_le_bytes(), &rest].concat()
+    };
+    // Not every checksum is text.
+    let tries = (2..128).flat_map(|batch| (1..128).map(move |stamp| record(batch, stamp)));
+    tries.into_iter().find_map(|record| String::from_utf8(record).ok()).expect("one in many is UTF-8")
+}
+
+#[test]
+fn a_name_is_taken_for_a_record_only_by_who_knows_the_salt() {
+    let known = Salt([0; 8]);
+    let name = name_like_a_record(known);
+    for (salt, is_taken) in [(known, true), (Salt([7; 8]), false)] {
+        let log = FileHeader { epoch: Uuid::from_random(7), salt }.encode().to_vec();
+        let mut world = World::on_log(CoreConfig::default(), START, log);
+        let worker = world.worker();
+        let data = json!({ "stream_name": "s", "group_id": "g", "item_id": name, "data": "x".repeat(5_000) });
+        world.call(worker, "1", "stream::set", &data.to_string());
+        let torn = [&world.synced[..], &world.unsynced()[..4_096]].concat();
+        match replay(&torn) {
+            Ok(recovered) => assert!(!is_taken && recovered.torn == 4_096, "{salt:?}: {recovered:?}"),
+            Err(damage) => assert!(is_taken, "a torn write is refused for what a client named: {damage}"),
+        }
+    }
 }
 
 /// What is left of the unsynced bytes of a write after a crash: any prefix, or a page in front that never got there.

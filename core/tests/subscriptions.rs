@@ -140,6 +140,46 @@ fn a_session_gets_each_event_once_in_all_orders_of_join_and_leave() {
     }
 }
 
+/// Into how many channels sessions were put and out of how many they were taken since this was asked last.
+fn moves(world: &mut World) -> (usize, usize) {
+    let trace = std::mem::take(&mut world.trace);
+    let count = |kind: &str| trace.iter().filter(|effect| effect.starts_with(kind)).count();
+    (count("Attach"), count("Detach"))
+}
+
+#[test]
+fn a_join_or_leave_moves_a_session_between_the_channels_that_it_changes_and_no_others() {
+    const ITEMS: usize = 100;
+    let mut world = World::in_memory();
+    let session = world.session();
+    for n in 0..ITEMS {
+        world.join(session, &n.to_string(), "g", &format!("i{n}"));
+        assert_eq!(moves(&mut world), (1, 0));
+    }
+    world.join(session, "7 again", "g", "i7");
+    world.join(session, "7 again", "g", "i7");
+    world.leave(session, "7");
+    assert_eq!(moves(&mut world), (0, 0), "the item has a subscription before and after");
+    world.leave(session, "7 again");
+    assert_eq!(moves(&mut world), (0, 1));
+    world.join(session, "7", "g", "i7");
+    assert_eq!(moves(&mut world), (1, 0));
+
+    world.join(session, "whole", "g", "");
+    assert_eq!(moves(&mut world), (1, ITEMS), "from the items' channels to the group's");
+    world.leave(session, "3");
+    world.join(session, "new", "g", "new");
+    world.join(session, "whole again", "g", "");
+    world.leave(session, "whole");
+    assert_eq!(moves(&mut world), (0, 0), "the group's channel covers them all");
+    world.leave(session, "whole again");
+    assert_eq!(moves(&mut world), (ITEMS, 1), "and back");
+    assert_eq!(world.channels(session), ITEMS);
+
+    world.leaves(session);
+    assert_eq!(moves(&mut world), (0, ITEMS));
+}
+
 #[test]
 fn the_same_id_for_the_same_target_gets_a_fresh_sync_and_nothing_else() {
     let mut world = World::in_memory();

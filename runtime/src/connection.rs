@@ -187,3 +187,36 @@ async fn report_overflows(
         inbox.input(Input::SessionDrained { session }).await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_overflow_is_told_also_one_right_after_the_outbox_was_resumed() {
+        let session = SessionKey(1);
+        let (inbox, mut messages) = Inbox::new(8, 1_000);
+        let mailbox = Mailbox::new(SessionQueue::new(10));
+        let story = async {
+            for _ in 0..3 {
+                // As delivery does it: in one go, while nobody else runs.
+                mailbox.resume();
+                mailbox.push_event("12345678".into());
+                mailbox.push_event("12345678".into());
+                for told in [Input::SessionOverflowed { session }, Input::SessionDrained { session }] {
+                    let message = timeout(Duration::from_secs(1), messages.recv()).await;
+                    let Ok(Some(Message::Input { input, .. })) = message else { panic!("no {told:?}") };
+                    assert_eq!(input, told);
+                }
+            }
+        };
+        tokio::select! {
+            Err(Gone) = report_overflows(session, &inbox, &mailbox) => panic!("the engine is there"),
+            () = story => {}
+        }
+    }
+}

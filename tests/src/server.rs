@@ -17,6 +17,7 @@ pub struct Setup {
     data: PathBuf,
     limits: Value,
     timeouts: Value,
+    log: Option<String>,
     count_syncs: bool,
 }
 
@@ -32,6 +33,7 @@ impl Setup {
             data,
             limits: json!({}),
             timeouts: json!({}),
+            log: None,
             count_syncs: false,
         }
     }
@@ -58,6 +60,12 @@ impl Setup {
     pub fn ports(mut self, worker: u16, stream: u16) -> Setup {
         self.worker_port = worker;
         self.stream_port = stream;
+        self
+    }
+
+    /// What it logs, as in `HEADWATER_LOG`.
+    pub fn log(mut self, filter: &str) -> Setup {
+        self.log = Some(filter.to_owned());
         self
     }
 
@@ -126,6 +134,9 @@ impl Setup {
             Command::new(binary())
         };
         command.arg("--config").arg(self.write_config()).current_dir(self.folder());
+        if let Some(filter) = &self.log {
+            command.env("HEADWATER_LOG", filter);
+        }
         command
     }
 
@@ -183,6 +194,20 @@ impl Server {
     /// The lines of its start-up report.
     pub fn report(&self) -> &[String] {
         self.process.printed()
+    }
+
+    /// What it has written to stderr so far; everything once it has ended.
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The memory that it takes right now, in bytes.
+    pub fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("the system tells about a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        kib.unwrap_or_else(|| panic!("no memory in {status:?}")) << 10
     }
 
     /// Kills it as a power cut would: nothing gets a chance to finish.

@@ -60,6 +60,30 @@ async fn a_second_signal_ends_it_at_once() {
     within(Duration::from_secs(5), "the end after a second signal", server.exited()).await;
 }
 
+#[tokio::test]
+async fn a_stop_ends_telemetry_and_half_made_connections_too() {
+    let mut server = Server::start().await;
+    let telemetry = format!("{}/otel", server.workers().trim_end_matches('/'));
+    let mut telemetry = Socket::connect(&telemetry).await;
+    telemetry.send(r#"{"resourceSpans":[]}"#).await;
+    let mut half_made = Vec::new();
+    for address in [server.workers(), server.streams()] {
+        for begun in ["", "GET / HTTP/1.1\r\nHost: "] {
+            let host = address.trim_start_matches("ws://").trim_end_matches('/');
+            let mut tcp = std::net::TcpStream::connect(host).expect("the port is open");
+            tcp.write_all(begun.as_bytes()).expect("the server reads");
+            half_made.push(tcp);
+        }
+        // Connections are accepted in their order: this one means that those are.
+        Socket::connect(address).await;
+    }
+    server.ask_to_stop();
+    assert_eq!(telemetry.closed().await, GOING_AWAY);
+    assert_eq!(server.exited().await, Some(0));
+    let said = server.stderr();
+    assert!(!said.contains("did not close in time"), "it waited until it lost its patience: {said}");
+}
+
 /// Waits until a new connection is no longer served.
 async fn stops_accepting(server: &Server) {
     let refused = async {
@@ -185,6 +209,14 @@ async fn a_bad_configuration_names_file_and_key_and_ends_with_exit_code_2() {
     let (status, _, stderr) = run_to_exit(&["--config", &missing.to_string_lossy()]).await;
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("missing.yaml"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_log_filter_that_is_none_is_one_line_and_exit_code_2() {
+    let ended = Setup::new().log("nonsense=thing=x").start_and_fail().await;
+    ended_with(&ended, 2, &["HEADWATER_LOG", "headwater=debug"]);
+    let mut server = Setup::new().log("headwater=debug,warn").start().await;
+    assert_eq!(server.terminate().await, Some(0));
 }
 
 #[tokio::test]

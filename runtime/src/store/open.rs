@@ -128,3 +128,139 @@ fn read_some(file: &mut impl LogFile, offset: u64, buffer: &mut [u8]) -> io::Res
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+    use headwater_core::config::{CoreConfig, Limits};
+    use headwater_core::key::WorkerKey;
+    use headwater_core::log::Salt;
+    use headwater_core::rng::Uuid;
+    use headwater_core::time::{Mono, Now, WallMs};
+    use headwater_core::wire::worker;
+    use headwater_core::{Core, Effect, Input};
+
+    use super::*;
+
+    /// A disk with the log in it. Clones are the same disk.
+    #[derive(Clone, Debug, Default)]
+    struct FakeDisk(Arc<Mutex<FakeLog>>);
+
+    #[derive(Debug, Default)]
+    struct FakeLog {
+        /// What is read: the system's memory.
+        cached: Vec<u8>,
+        /// What a power loss leaves.
+        safe: Vec<u8>,
+        /// What a sync writes. A sync that fails takes it for written, as Linux does.
+        dirty: Vec<(usize, Vec<u8>)>,
+    }
+
+    impl FakeDisk {
+        fn log(&self) -> MutexGuard<'_, FakeLog> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        fn fail_sync(&self) {
+            self.log().dirty.clear();
+        }
+
+        fn lose_power(&self) {
+            let mut log = self.log();
+            log.dirty.clear();
+            log.cached = log.safe.clone();
+        }
+    }
+
+    impl Disk for FakeDisk {
+        type File = FakeDisk;
+
+        fn open(&self, _name: &str) -> io::Result<Option<FakeDisk>> {
+            Ok(Some(self.clone()).filter(|disk| !disk.log().cached.is_empty()))
+        }
+
+        fn create(&self, _name: &str) -> io::Result<FakeDisk> {
+            Ok(self.clone())
+        }
+
+        fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_names(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl LogFile for FakeDisk {
+        fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            let log = self.log();
+            let rest = &log.cached[usize::try_from(offset).expect("a small log")..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+
+        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let (mut log, offset) = (self.log(), usize::try_from(offset).expect("a small log"));
+            let end = log.cached.len().max(offset + bytes.len());
+            log.cached.resize(end, 0);
+            log.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
+            log.dirty.push((offset, bytes.to_vec()));
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: u64) -> io::Result<()> {
+            self.log().cached.truncate(usize::try_from(len).expect("a small log"));
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            let mut log = self.log();
+            let len = log.cached.len();
+            log.safe.resize(len, 0);
+            for (offset, bytes) in std::mem::take(&mut log.dirty) {
+                log.safe[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
+            Ok(())
+        }
+    }
+
+    fn open(disk: &FakeDisk) -> Opened<FakeDisk> {
+        super::open(disk, FileHeader { epoch: Uuid::from_random(7), salt: Salt([7; 8]) })
+            .expect("the log can be opened")
+    }
+
+    /// Opens the store and writes an item, without a sync.
+    fn write(disk: &FakeDisk, item: &str, bytes: usize) {
+        let Opened { mut file, recovered } = open(disk);
+        let now = Now { mono: Mono(0), wall: WallMs(1) };
+        let mut core = Core::recovered(CoreConfig::default(), [1; 32], now, recovered);
+        let data = "x".repeat(bytes);
+        let frame = format!(
+            r#"{{"type":"invokefunction","function_id":"stream::set",
+                 "data":{{"stream_name":"s","group_id":"g","item_id":"{item}","data":"{data}"}}}}"#
+        );
+        let frame = worker::parse(&frame, &Limits::default());
+        let mut effects = Vec::new();
+        core.handle(now, Input::WorkerFrame { worker: WorkerKey(1), frame }, &mut effects);
+        for effect in effects {
+            if let Effect::Persist(batch) = effect {
+                file.write_at(batch.position, &batch.bytes).expect("the disk takes it");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_in_memory_only_is_safe_once_the_store_is_open() {
+        let disk = FakeDisk::default();
+        write(&disk, "first", 10);
+        open(&disk);
+        write(&disk, "last", 3 * READ_BYTES);
+        disk.fail_sync();
+        assert_eq!(open(&disk).recovered.items(), 2, "both can be read");
+        disk.lose_power();
+        assert_eq!(open(&disk).recovered.items(), 2, "and what was read once is there for good");
+    }
+}

@@ -115,8 +115,8 @@ impl Payload {
 }
 
 /// What is passed on from worker to worker is at most this long, in bytes: clients take messages of up to 64 MiB,
-/// and the frame around it needs its part.
-const LONGEST_PASSED_ON: usize = (64 << 20) - (64 << 10);
+/// and the frame around it needs its part, with the longest names in it, and every byte of them escaped.
+const LONGEST_PASSED_ON: usize = 63 << 20;
 /// Longest trigger configuration, in bytes: it is kept for as long as its worker is connected.
 const LONGEST_TRIGGER_CONFIG: usize = 64 << 10;
 /// Longest message and longest stack trace of a handler's error, in bytes; what is longer is cut off.

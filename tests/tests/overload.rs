@@ -1,0 +1,228 @@
+//! Who asks for too much, or takes too little of what it is sent, is told so or slowed down; nobody else notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use headwater_tests::{
+    Bystander, Frame, Outcome, Refusal, Server, Setup, Subscriber, Worker, item, stored, within,
+};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+// Subscribers.
+
+/// A group as a subscriber of it knows it.
+#[derive(Default)]
+struct View {
+    values: Vec<Value>,
+    revision: u64,
+    syncs: usize,
+}
+
+impl View {
+    /// Takes a frame: a sync, or the very next change.
+    fn take(&mut self, frame: &Frame) {
+        let revision = frame.revision.expect("no error");
+        let value = frame.data();
+        match frame.event.kind.as_str() {
+            "sync" => {
+                assert!(revision >= self.revision, "from {} back to {frame:?}", self.revision);
+                self.values = value.as_array().expect("a group is an array").clone();
+                self.syncs += 1;
+            }
+            kind => {
+                assert_eq!(revision, self.revision + 1, "a gap without a sync: {frame:?}");
+                match (kind, self.values.iter().position(|known| known["id"] == value["id"])) {
+                    ("create", None) => self.values.push(value),
+                    ("update", Some(at)) => self.values[at] = value,
+                    (_, at) => panic!("an item at {at:?}: {frame:?}"),
+                }
+            }
+        }
+        self.revision = revision;
+    }
+}
+
+/// Follows a group up to a revision.
+async fn follow(mut subscriber: Subscriber, sync: Frame, end: u64) -> View {
+    let mut view = View::default();
+    view.take(&sync);
+    while view.revision < end {
+        view.take(&subscriber.next().await);
+    }
+    view
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_is_too_slow_gets_a_sync_after_every_overflow_and_ends_with_the_stored_state() {
+    const SETS: u64 = 20_000;
+    // Two events at once are one too many.
+    let server = Setup::new().limits(json!({ "outbox_bytes": 1 })).start().await;
+    let mut writer = Worker::connect(server.workers()).await;
+    let (eager, sync) = Subscriber::of_group(server.streams(), "s", "g").await;
+    let eager = tokio::spawn(follow(eager, sync, SETS));
+    // This one reads nothing before everything is written.
+    let (lazy, lazy_sync) = Subscriber::of_group(server.streams(), "s", "g").await;
+
+    let set = |n: u64| {
+        let id = format!("i{:02}", n % 50);
+        stored("s", "g", &id, json!({ "id": id, "n": n }))
+    };
+    writer.pipeline("stream::set", 128, (0..SETS).map(set)).await;
+    let list = writer.list("s", "g").await;
+    let eager = eager.await.expect("the eager subscriber is told everything");
+    let lazy = follow(lazy, lazy_sync, SETS).await;
+    for view in [eager, lazy] {
+        assert_eq!(view.values, list);
+        assert!(view.syncs > 2, "{} syncs: there was to be more than one overflow", view.syncs);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_reads_no_answers_is_not_read_from() {
+    // More than the system takes on behalf of a peer that does not read.
+    const MOST: usize = 96 << 20;
+    let join = json!({ "subscriptionId": "1", "streamName": "s", "groupId": "g" });
+    // The first is answered with an error each time. The second is a duplicate: of its syncs only the newest waits,
+    // but not one that the system has taken.
+    let frames = [
+        format!("{:500}", r#"{"type":"nonsense"}"#),
+        format!("{:130}", json!({ "type": "join", "data": join }).to_string()),
+    ];
+    for frame in frames {
+        let server = Server::start().await;
+        let mut bystander = Bystander::of(&server).await;
+        bystander.worker.set("s", "g", "i", json!("x".repeat(4 << 10))).await;
+        let before = server.memory();
+        let taken = Arc::new(AtomicUsize::new(0));
+        let mut tcp = Subscriber::connect(server.streams()).await.into_socket().into_inner();
+        let bytes = client_frame(&frame).repeat(64);
+        let pushing = {
+            let taken = Arc::clone(&taken);
+            tokio::spawn(async move {
+                while tcp.write_all(&bytes).await.is_ok() {
+                    taken.fetch_add(bytes.len(), Ordering::Relaxed);
+                }
+            })
+        };
+        let (mut last, mut rounds) = (0, 0);
+        while rounds < 200 {
+            bystander.notices_nothing().await;
+            let now = taken.load(Ordering::Relaxed);
+            assert!(now < MOST, "the server reads on and on: {frame:.60}");
+            rounds = if now == last { rounds + 1 } else { 0 };
+            last = now;
+        }
+        assert!(!pushing.is_finished(), "slowed down, not disconnected");
+        let grown = server.memory().saturating_sub(before);
+        assert!(grown < 32 << 20, "{grown} bytes for a peer that does not read: {frame:.60}");
+        pushing.abort();
+    }
+}
+
+/// A text frame as a client sends it, masked with nothing but zeros. For texts of 126 bytes and more.
+fn client_frame(text: &str) -> Vec<u8> {
+    let len = u16::try_from(text.len()).expect("a short text").to_be_bytes();
+    [&[0x81, 0xfe, len[0], len[1], 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+// Workers.
+
+/// Waits for the answer to a call of the server's own, and gives the refusals that came before it.
+async fn refusals_so_far(worker: &mut Worker) -> Vec<Refusal> {
+    let asked = worker.start("stream::get", item("no", "such", "item")).await;
+    let mut refusals = Vec::new();
+    loop {
+        let (call, outcome): (_, Outcome) = worker.next_outcome().await.expect("the connection lives");
+        refusals.extend(outcome.err());
+        if call == asked {
+            return refusals;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_find_no_room_at_their_worker_are_refused_and_it_lives_on() {
+    let server = Setup::new().limits(json!({ "worker_outbox_bytes": 1 << 20 })).start().await;
+    let mut caller = Worker::connect(server.workers()).await;
+    let mut callee = Worker::connect(server.workers()).await;
+    callee.register("takes::its::time").await;
+
+    // The callee reads nothing, so at some point neither the system nor the server takes any more for it.
+    let large = json!("x".repeat(256 << 10));
+    let mut started = 0;
+    let refusals = loop {
+        caller.start("takes::its::time", &large).await;
+        started += 1;
+        let refusals = refusals_so_far(&mut caller).await;
+        if !refusals.is_empty() {
+            break refusals;
+        }
+    };
+    assert_eq!(refusals[0].code, "overloaded");
+    assert!(refusals[0].message.contains("too many bytes"), "{refusals:?}");
+    for _ in 0..8 {
+        caller.call_void("takes::its::time", large.clone()).await;
+    }
+    assert_eq!(refusals_so_far(&mut caller).await, []);
+
+    // Now it reads: its own calls are answered, and so is every call that was not refused.
+    callee.set("s", "g", "i", json!("of the callee")).await;
+    let mut answered = 0;
+    while answered < started - 1 {
+        let invocation = callee.next_invocation().await;
+        if invocation.id.is_some() {
+            callee.answer(&invocation, json!("at last")).await;
+            caller.next_outcome().await.expect("the connection lives").1.expect("an answer");
+            answered += 1;
+        }
+    }
+    let call = caller.start("takes::its::time", json!("small")).await;
+    let invocation = loop {
+        let invocation = callee.next_invocation().await;
+        if invocation.id.is_some() {
+            break invocation;
+        }
+    };
+    callee.answer(&invocation, json!("room again")).await;
+    assert_eq!(caller.finish(&call).await, Ok(Some(r#""room again""#.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_times_out_on_time_also_when_the_server_never_rests() {
+    let limits = json!({ "inbox": 64 });
+    let server = Setup::new().limits(limits).timeouts(json!({ "call_ms": 200 })).start().await;
+    let mut caller = Worker::connect(server.workers()).await;
+    let mut silent = Worker::connect(server.workers()).await;
+    silent.register("never::answers").await;
+    // The more groups, the longer a list of them takes.
+    let sets = (0..10_000).map(|n| stored("s", &format!("g{n}"), "i", 1));
+    caller.pipeline("stream::set", 256, sets).await;
+
+    let listed = Arc::new(AtomicUsize::new(0));
+    let mut busy = Vec::new();
+    for _ in 0..3 {
+        let mut worker = Worker::connect(server.workers()).await;
+        let listed = Arc::clone(&listed);
+        busy.push(tokio::spawn(async move {
+            loop {
+                worker.call_void("stream::list_all", json!({})).await;
+                listed.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let full = async {
+        while listed.load(Ordering::Relaxed) < 1_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(headwater_tests::DEADLINE, "the server to be busy", full).await;
+    let called = caller.call("never::answers", json!(1));
+    let refusal = within(Duration::from_secs(10), "the call to time out", called).await;
+    assert_eq!(refusal.expect_err("nobody answers").code, "TIMEOUT");
+    for worker in busy {
+        assert!(!worker.is_finished(), "the server was to be busy all the time");
+        worker.abort();
+    }
+}
