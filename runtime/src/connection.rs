@@ -92,7 +92,16 @@ where
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE).await;
+    let reports = async {
+        // As with those of a session.
+        let Err(Gone) = report_room(key, &inbox, &mailbox).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE) => {}
+        () = reports => {}
+    }
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
@@ -106,6 +115,18 @@ struct Discard;
 impl Receive for Discard {
     async fn frame(&mut self, _text: Utf8Bytes) -> Result<(), Gone> {
         Ok(())
+    }
+}
+
+/// Tells the engine when it can go on with what the worker sent.
+async fn report_room(
+    worker: WorkerKey,
+    inbox: &Inbox,
+    mailbox: &Mailbox<WorkerQueue>,
+) -> Result<std::convert::Infallible, Gone> {
+    loop {
+        mailbox.unparked().await;
+        inbox.send(Message::WorkerUncrowded { worker }).await?;
     }
 }
 

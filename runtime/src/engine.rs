@@ -7,7 +7,7 @@ use std::time::Duration;
 use headwater_core::key::WorkerKey;
 use headwater_core::log::Batch;
 use headwater_core::time::Mono;
-use headwater_core::wire::worker::ToWorker;
+use headwater_core::wire::worker::{FromWorker, ToWorker};
 use headwater_core::{Core, Effect, Input, Notice};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -49,10 +49,21 @@ pub(crate) struct Engine<P> {
     stop: Option<oneshot::Receiver<()>>,
     /// Taken when a stop has nothing left to wait for; who connects after that is sent away.
     stopped: Option<oneshot::Sender<()>>,
-    workers: BTreeMap<WorkerKey, Arc<WorkerMailbox>>,
+    workers: BTreeMap<WorkerKey, Worker>,
+    /// Taken from the inbox and not handed in yet.
+    taken: VecDeque<Message>,
     backlog_limit: usize,
     /// The effects of one input; empty between inputs, kept for its memory.
     effects: Vec<Effect>,
+}
+
+/// A connected worker, as the engine sees it.
+#[derive(Debug)]
+struct Worker {
+    mailbox: Arc<WorkerMailbox>,
+    /// What it sent while its mailbox was crowded, in order: at most what was in the inbox before it was no longer
+    /// read from.
+    parked: VecDeque<FromWorker>,
 }
 
 /// How many messages are taken from the inbox at once.
@@ -74,6 +85,7 @@ impl<P: Platform> Engine<P> {
             stop: Some(stop),
             stopped: Some(stopped),
             workers: BTreeMap::new(),
+            taken: VecDeque::new(),
             backlog_limit,
             effects: Vec::new(),
         }
@@ -83,13 +95,18 @@ impl<P: Platform> Engine<P> {
     pub(crate) async fn run(mut self) {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
-            let takes_more = self.core.backlog_bytes() < self.backlog_limit;
             let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
             if wait.is_some_and(|wait| wait.is_zero()) {
                 // Looked at here, because the inbox may never be empty.
                 self.step(Input::Tick).await;
                 continue;
             }
+            while self.takes_more()
+                && let Some(message) = self.taken.pop_front()
+            {
+                self.take(message).await;
+            }
+            let takes_more = self.takes_more();
             tokio::select! {
                 biased;
                 written = self.written.recv(), if self.writes => match written {
@@ -101,13 +118,16 @@ impl<P: Platform> Engine<P> {
                     if count == 0 {
                         return;
                     }
-                    for message in messages.drain(..) {
-                        self.take(message).await;
-                    }
+                    self.taken.extend(messages.drain(..));
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
         }
+    }
+
+    /// Whether little enough waits for the disk.
+    fn takes_more(&self) -> bool {
+        self.core.backlog_bytes() < self.backlog_limit
     }
 
     /// How long it is until `deadline`; a timer that wakes up too early is set again.
@@ -124,28 +144,58 @@ impl<P: Platform> Engine<P> {
                 mailbox.close(STOPPING.0, STOPPING.1);
             }
             Message::WorkerConnected { worker, mailbox } => {
-                self.workers.insert(worker, mailbox);
+                self.workers.insert(worker, Worker { mailbox, parked: VecDeque::new() });
                 self.step(Input::WorkerConnected { worker }).await;
             }
             Message::SessionConnected { session, mailbox, join } => {
                 self.deliver(Delivery::Connected { session, mailbox }).await;
                 self.step(Input::SessionConnected { session, join }).await;
             }
-            Message::Input { input, share } => {
-                let gone = match input {
-                    Input::WorkerDisconnected { worker } => {
-                        self.workers.remove(&worker);
-                        None
-                    }
-                    Input::SessionDisconnected { session } => Some(session),
-                    _ => None,
-                };
-                self.step(input).await;
-                if let Some(session) = gone {
-                    self.deliver(Delivery::Disconnected { session }).await;
+            Message::WorkerUncrowded { worker } => self.unpark(worker).await,
+            Message::Input { input: Input::WorkerFrame { worker, frame: Ok(frame) }, share } => {
+                if let Some(frame) = self.unless_parked(worker, frame) {
+                    self.step(Input::WorkerFrame { worker, frame: Ok(frame) }).await;
                 }
                 drop(share);
             }
+            Message::Input { input: Input::WorkerDisconnected { worker }, .. } => {
+                let parked = self.workers.remove(&worker).map(|gone| gone.parked);
+                for frame in parked.into_iter().flatten() {
+                    self.step(Input::WorkerFrame { worker, frame: Ok(frame) }).await;
+                }
+                self.step(Input::WorkerDisconnected { worker }).await;
+            }
+            Message::Input { input: Input::SessionDisconnected { session }, .. } => {
+                self.step(Input::SessionDisconnected { session }).await;
+                self.deliver(Delivery::Disconnected { session }).await;
+            }
+            Message::Input { input, share } => {
+                self.step(input).await;
+                drop(share);
+            }
+        }
+    }
+
+    /// The frame, unless it must wait: its answer would join a crowd, or it must not overtake one that waits. What
+    /// the worker's own handlers return never waits: others wait for it.
+    fn unless_parked(&mut self, worker: WorkerKey, frame: FromWorker) -> Option<FromWorker> {
+        let Some(sender) = self.workers.get_mut(&worker) else { return Some(frame) };
+        if matches!(frame, FromWorker::Result { .. }) || (sender.parked.is_empty() && !sender.mailbox.park())
+        {
+            return Some(frame);
+        }
+        sender.parked.push_back(frame);
+        None
+    }
+
+    /// Goes on with what a worker sent, until its mailbox is crowded again.
+    async fn unpark(&mut self, worker: WorkerKey) {
+        while let Some(sender) = self.workers.get_mut(&worker)
+            && !sender.parked.is_empty()
+            && !sender.mailbox.park()
+            && let Some(frame) = sender.parked.pop_front()
+        {
+            self.step(Input::WorkerFrame { worker, frame: Ok(frame) }).await;
         }
     }
 
@@ -188,7 +238,8 @@ impl<P: Platform> Engine<P> {
             }
             Effect::ToWorker { worker, frame } => self.send(worker, frame, undelivered),
             Effect::CloseWorker { worker } => {
-                if let Some(mailbox) = self.workers.remove(&worker) {
+                // It stays until its disconnect, which hands in what it had sent.
+                if let Some(Worker { mailbox, .. }) = self.workers.get(&worker) {
                     mailbox.close(CloseCode::Policy, "replaced by a newer connection of the same worker");
                 }
             }
@@ -208,7 +259,7 @@ impl<P: Platform> Engine<P> {
     }
 
     fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut VecDeque<Input>) {
-        let Some(mailbox) = self.workers.get(&worker) else { return };
+        let Some(Worker { mailbox, .. }) = self.workers.get(&worker) else { return };
         let call = match &frame {
             ToWorker::Invoke { invocation_id, .. } => *invocation_id,
             _ => None,
@@ -234,8 +285,8 @@ impl<P: Platform> Engine<P> {
 
     async fn close_all(&mut self) {
         let (code, reason) = STOPPING;
-        for mailbox in self.workers.values() {
-            mailbox.close(code, reason);
+        for worker in self.workers.values() {
+            worker.mailbox.close(code, reason);
         }
         self.deliver(Delivery::CloseAll { code, reason }).await;
         if let Some(stopped) = self.stopped.take() {

@@ -21,6 +21,8 @@ pub(crate) enum Message {
         mailbox: Arc<SessionMailbox>,
         join: Option<Result<Target, StreamError>>,
     },
+    /// A worker's mailbox was crowded, so that the engine set aside what it sent; it is not any more.
+    WorkerUncrowded { worker: WorkerKey },
     /// Anything else. A frame holds its share of the inbox's bytes until it was handled.
     Input { input: Input, share: Option<OwnedSemaphorePermit> },
 }

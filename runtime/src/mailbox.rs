@@ -45,6 +45,8 @@ struct State<Q> {
     queue: Q,
     /// Frames were taken out that may not have reached the socket.
     sending: bool,
+    /// The engine has set aside what the peer sent, until the queue is not crowded.
+    parked: bool,
     /// Closed to new frames.
     closed: bool,
     /// How to say goodbye once all that is queued was sent.
@@ -63,7 +65,7 @@ pub(crate) enum Next<F> {
 impl<Q: Queue> Mailbox<Q> {
     pub(crate) fn new(queue: Q) -> Mailbox<Q> {
         Mailbox {
-            state: Mutex::new(State { queue, sending: false, closed: false, closing: None }),
+            state: Mutex::new(State { queue, sending: false, parked: false, closed: false, closing: None }),
             filled: Notify::new(),
             emptied: Notify::new(),
             lagging: Notify::new(),
@@ -121,6 +123,26 @@ impl<Q: Queue> Mailbox<Q> {
         wait(&self.emptied, || !self.state().queue.is_crowded()).await;
     }
 
+    /// Whether what the peer has sent is to wait, because its answer would. Then [`Mailbox::unparked`] tells when
+    /// it need not any more.
+    pub(crate) fn park(&self) -> bool {
+        let mut state = self.state();
+        let crowded = state.queue.is_crowded() && !state.closed;
+        state.parked |= crowded;
+        crowded
+    }
+
+    /// Waits until something was parked and the queue is not crowded any more.
+    pub(crate) async fn unparked(&self) {
+        wait(&self.emptied, || {
+            let mut state = self.state();
+            let unparked = state.parked && !state.queue.is_crowded();
+            state.parked &= !unparked;
+            unparked
+        })
+        .await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State<Q>> {
         // Nothing that is done under this lock leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,12 +165,21 @@ async fn wait(changed: &Notify, reached: impl Fn() -> bool) {
 #[derive(Debug)]
 pub(crate) struct WorkerQueue {
     frames: VecDeque<WorkerFrame>,
-    /// Bytes of the calls that others make.
-    calls: usize,
-    /// Bytes of all other frames: they answer what the worker sent.
-    answers: usize,
-    /// How many bytes each of the two may be.
+    /// Calls that others make.
+    calls: Waiting,
+    /// What the handlers of others returned.
+    returned: Waiting,
+    /// All other frames: they answer what the worker sent.
+    answers: Waiting,
+    /// How many bytes of calls, and of what was returned, may wait.
     limit: usize,
+}
+
+/// How much of a kind waits.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: usize,
+    bytes: usize,
 }
 
 /// A frame to a worker, and what it counts as while it waits.
@@ -164,44 +195,53 @@ pub(crate) type WorkerMailbox = Mailbox<WorkerQueue>;
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
-/// A worker for whom more frames wait than this is not read from.
+/// More answers than this are a crowd.
 const CROWDED_WORKER: usize = 4_096;
 
 impl WorkerQueue {
     /// A queue of about `limit` bytes, half of them for calls.
     pub(crate) fn new(limit: usize) -> WorkerQueue {
-        WorkerQueue { frames: VecDeque::new(), calls: 0, answers: 0, limit: limit / 2 }
+        let [calls, returned, answers] = Default::default();
+        WorkerQueue { frames: VecDeque::new(), calls, returned, answers, limit: limit / 2 }
     }
 
-    fn bytes_of(&mut self, frame: &ToWorker) -> &mut usize {
+    fn waiting(&mut self, frame: &ToWorker) -> &mut Waiting {
         match frame {
             ToWorker::Invoke { .. } => &mut self.calls,
+            ToWorker::Result { outcome: Ok(Answer::Returned(_)), .. } => &mut self.returned,
             _ => &mut self.answers,
         }
     }
 
-    /// Queues a frame. Calls, and what other workers' handlers returned, are refused when they would take too much:
-    /// nothing else holds on to that memory. Answers of the store share it with the store, and there are only as many
-    /// of them as were asked for before the worker was no longer read from.
+    /// Queues a frame. Calls, and what the handlers of others returned, come without the worker's doing: what finds no
+    /// room is refused. Answers always find room; what they answer is not handed to the core while they are a crowd.
     fn push(&mut self, frame: ToWorker) -> Result<(), NoRoom> {
         let limit = self.limit;
         let bytes = frame.size_hint();
-        let waiting = self.bytes_of(&frame);
-        let full = *waiting > 0 && *waiting + bytes > limit;
-        let (frame, bytes) = match frame {
-            ToWorker::Invoke { .. } if full => return Err(NoRoom),
-            ToWorker::Result { invocation_id, function_id, outcome: Ok(Answer::Returned(_)) } if full => {
-                let message = "the function has returned, but too many answers wait to be read: read faster";
+        let waiting = self.waiting(&frame);
+        if waiting.bytes == 0 || waiting.bytes + bytes <= limit {
+            self.add(frame, bytes);
+            return Ok(());
+        }
+        match frame {
+            ToWorker::Invoke { .. } => return Err(NoRoom),
+            ToWorker::Result { invocation_id, function_id, outcome: Ok(Answer::Returned(_)) } => {
+                let message = "the function was run, but too much that was returned to you waits to be read";
                 let outcome = Err(CallError::new(code::OVERLOADED, message));
                 let frame = ToWorker::Result { invocation_id, function_id, outcome };
                 let bytes = frame.size_hint();
-                (frame, bytes)
+                self.add(frame, bytes);
             }
-            frame => (frame, bytes),
-        };
-        *self.bytes_of(&frame) += bytes;
-        self.frames.push_back(WorkerFrame { frame, bytes });
+            frame => self.add(frame, bytes),
+        }
         Ok(())
+    }
+
+    fn add(&mut self, frame: ToWorker, bytes: usize) {
+        let waiting = self.waiting(&frame);
+        waiting.frames += 1;
+        waiting.bytes += bytes;
+        self.frames.push_back(WorkerFrame { frame, bytes });
     }
 }
 
@@ -210,7 +250,9 @@ impl Queue for WorkerQueue {
 
     fn pop(&mut self) -> Option<WorkerFrame> {
         let frame = self.frames.pop_front()?;
-        *self.bytes_of(&frame.frame) -= frame.bytes;
+        let waiting = self.waiting(&frame.frame);
+        waiting.frames -= 1;
+        waiting.bytes -= frame.bytes;
         Some(frame)
     }
 
@@ -220,12 +262,14 @@ impl Queue for WorkerQueue {
 
     fn is_crowded(&self) -> bool {
         // Calls don't count: others make them, and the worker must be read to answer them.
-        self.answers > self.limit / 4 || (self.answers > 0 && self.frames.len() > CROWDED_WORKER)
+        let bytes = self.answers.bytes + self.returned.bytes;
+        bytes > self.limit / 4 || self.answers.frames + self.returned.frames > CROWDED_WORKER
     }
 }
 
 impl Mailbox<WorkerQueue> {
-    /// Queues a frame, unless it is a call that finds no room.
+    /// Queues a frame, unless it is a call that finds no room. One that is being closed takes none: the engine hears
+    /// of its end soon.
     pub(crate) fn push(&self, frame: ToWorker) -> Result<(), NoRoom> {
         let mut state = self.state();
         if !state.closed {
@@ -388,6 +432,7 @@ impl From<SessionFrame> for Utf8Bytes {
 
 #[cfg(test)]
 mod tests {
+    use headwater_core::json::Json;
     use headwater_core::log::Revision;
     use headwater_core::name::{GroupName, StreamName, Target};
     use headwater_core::rng::Uuid;
@@ -421,5 +466,46 @@ mod tests {
         assert!(Utf8Bytes::from(frame).contains("\"revision\":2"));
         assert!(matches!(mailbox.next(), Next::Flush));
         assert!(older.text.get().is_none() && newer.text.get().is_some());
+    }
+
+    fn returned(bytes: usize) -> ToWorker {
+        let value = Json::trusted("1".repeat(bytes));
+        ToWorker::Result {
+            invocation_id: "1".to_owned(),
+            function_id: "f".to_owned(),
+            outcome: Ok(Answer::Returned(value)),
+        }
+    }
+
+    fn next(mailbox: &WorkerMailbox) -> String {
+        match mailbox.next() {
+            Next::Send(frame) => Utf8Bytes::from(frame).to_string(),
+            other => panic!("a frame waits, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_returned_and_finds_no_room_is_answered_with_overloaded() {
+        let mailbox = Mailbox::new(WorkerQueue::new(20_000));
+        mailbox.push(returned(9_000)).expect("it is no call");
+        mailbox.push(returned(9_000)).expect("it is no call");
+        assert!(next(&mailbox).contains("\"result\":1"));
+        assert!(next(&mailbox).contains("\"code\":\"overloaded\""));
+        mailbox.push(returned(9_000)).expect("it is no call");
+        assert!(next(&mailbox).contains("\"result\":1"), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_for_a_crowd_is_unparked_when_the_crowd_has_left() {
+        let mailbox = Mailbox::new(WorkerQueue::new(20_000));
+        assert!(!mailbox.park(), "nobody waits");
+        mailbox.push(returned(9_000)).expect("it is no call");
+        assert!(mailbox.park());
+        let leaving = async {
+            tokio::task::yield_now().await;
+            next(&mailbox);
+        };
+        tokio::join!(mailbox.unparked(), mailbox.uncrowded(), leaving);
+        assert!(!mailbox.park());
     }
 }

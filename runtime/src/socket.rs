@@ -238,8 +238,13 @@ where
                 }
             }
         };
-        if !matches!(sent, Some(Ok(()))) {
-            return Ended::Gone;
+        match sent {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return Ended::Gone,
+            None => {
+                tracing::warn!("a peer is disconnected: it has read nothing for too long");
+                return Ended::Gone;
+            }
         }
     }
 }

@@ -47,7 +47,8 @@ async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::start().await;
+    // Its own patience with a call is longer than this test's.
+    let mut server = Setup::new().timeouts(json!({ "stop_ms": 600_000 })).start().await;
     let mut caller = Worker::connect(server.workers()).await;
     let mut callee = Worker::connect(server.workers()).await;
     callee.register("never::answers").await;
@@ -56,8 +57,7 @@ async fn a_second_signal_ends_it_at_once() {
     server.ask_to_stop();
     stops_accepting(&server).await;
     server.ask_to_stop();
-    // Its own patience with the call would be 10 s and more.
-    within(Duration::from_secs(5), "the end after a second signal", server.exited()).await;
+    within(DEADLINE, "the end after a second signal", server.exited()).await;
 }
 
 #[tokio::test]

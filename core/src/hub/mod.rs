@@ -2,7 +2,8 @@
 //!
 //! Each group has a channel for those who subscribe to all of it, and one for each item that somebody subscribes
 //! to alone. An event of an item goes to both. Per group, a session is either in the group's channel or in channels
-//! of its items, never in both, and in none while it is behind: so it gets each event once, however many of its subscriptions match.
+//! of its items, never in both, so it gets each event once, however many of its subscriptions match. While it is
+//! behind it is in none.
 
 mod outbox;
 
