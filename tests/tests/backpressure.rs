@@ -16,7 +16,7 @@ async fn a_worker_that_asks_for_much_at_once_and_reads_gets_every_answer() {
 #[tokio::test]
 async fn a_worker_that_reads_no_answers_costs_no_more_memory_than_it_may() {
     const MIB: usize = 1 << 20;
-    const UPDATES: u64 = 300;
+    const UPDATES: u64 = 500;
     let server = Server::start().await;
     let mut greedy = Worker::connect(server.workers()).await;
     greedy.set("s", "large", "i", json!({ "n": 0, "text": "x".repeat(1 << 20) })).await;
@@ -33,7 +33,7 @@ async fn a_worker_that_reads_no_answers_costs_no_more_memory_than_it_may() {
         other.set("s", "small", "i", json!(n)).await;
     }
     let grown = server.memory().saturating_sub(before);
-    assert!(grown < 256 * MIB, "grown by {} MiB", grown / MIB);
+    assert!(grown < 512 * MIB, "grown by {} MiB", grown / MIB);
     // And nothing of it was lost.
     for _ in 0..UPDATES {
         let (_, outcome) = greedy.next_outcome().await.expect("the connection lives");
