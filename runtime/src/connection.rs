@@ -1,5 +1,7 @@
 //! What the two ports do with a connection.
 
+use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +76,20 @@ async fn run<S, Q>(
     }
 }
 
+/// Runs a connection, and beside it what it has to tell the engine. Without the engine it goes on until it is closed.
+async fn with_reports(
+    connection: impl Future<Output = ()>,
+    reports: impl Future<Output = Result<Infallible, Gone>>,
+) {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        () = &mut connection => return,
+        Err(Gone) = reports => {}
+    }
+    connection.await;
+}
+
 /// Serves a connection of the worker port.
 pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, mut shared: Shared)
 where
@@ -92,16 +108,8 @@ where
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    let reports = async {
-        // As with those of a session.
-        let Err(Gone) = report_room(key, &inbox, &mailbox).await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        biased;
-        () = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE) => {}
-        () = reports => {}
-    }
+    let connection = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE);
+    with_reports(connection, report_room(key, &inbox, &mailbox)).await;
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
@@ -123,7 +131,7 @@ async fn report_room(
     worker: WorkerKey,
     inbox: &Inbox,
     mailbox: &Mailbox<WorkerQueue>,
-) -> Result<std::convert::Infallible, Gone> {
+) -> Result<Infallible, Gone> {
     loop {
         mailbox.unparked().await;
         inbox.send(Message::WorkerUncrowded { worker }).await?;
@@ -163,16 +171,8 @@ where
         return;
     }
     let mut receive = FromSubscriber { key, inbox: &inbox, limits };
-    let reports = async {
-        // Ends with the engine only; then the connection goes on until it is told to close.
-        let Err(Gone) = report_overflows(key, &inbox, &mailbox).await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        biased;
-        () = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE) => {}
-        () = reports => {}
-    }
+    let connection = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE);
+    with_reports(connection, report_overflows(key, &inbox, &mailbox)).await;
     tracing::debug!(session = key.0, "disconnected");
     let _ = inbox.input(Input::SessionDisconnected { session: key }).await;
 }
@@ -195,7 +195,7 @@ async fn report_overflows(
     session: SessionKey,
     inbox: &Inbox,
     mailbox: &Mailbox<SessionQueue>,
-) -> Result<std::convert::Infallible, Gone> {
+) -> Result<Infallible, Gone> {
     let mut known = 0;
     loop {
         known = mailbox.overflowed(known).await;

@@ -1,6 +1,6 @@
 //! Headwater, the server around [`headwater_core`].
 //!
-//! It decides nothing: the core does. Connections ([`socket`](self)) parse frames and put them into one bounded inbox;
+//! It decides nothing: the core does. Connections parse frames and put them into one bounded inbox;
 //! the engine, the one task that owns the core, takes them out, carries out the core's effects, and puts frames into
 //! the mailboxes that connections send from; the log writer makes batches durable; delivery knows who is in which
 //! channel. `ARCHITECTURE.md` has the picture, and who may wait for whom.
