@@ -149,6 +149,9 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let (closing, closing_seen) = watch::channel(false);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let (most_workers, most_sessions) = (config.net.worker_connections, config.net.stream_connections);
+    // The engine runs for as long as somebody can tell it something: to the end of this function, also when nobody is
+    // connected and the ports are closed already.
+    let _inbox = inbox.clone();
     let shared =
         Shared { inbox, timing: Timing::new(&config.net), config: Arc::new(config), closing: closing_seen };
     let port =

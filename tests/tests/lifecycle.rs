@@ -33,6 +33,22 @@ async fn sigterm_answers_what_is_in_flight_and_closes_with_1001() {
     assert_eq!(server.exited().await, Some(0));
 }
 
+/// Many at once, because it is about the order in which the parts of the server end, and that varies most on a busy
+/// machine.
+#[tokio::test]
+async fn a_stop_with_nobody_connected_exits_with_0() {
+    for _ in 0..10 {
+        let mut servers = Vec::new();
+        for _ in 0..20 {
+            servers.push(Server::start().await);
+        }
+        servers.iter().for_each(Server::ask_to_stop);
+        for mut server in servers {
+            assert_eq!(server.exited().await, Some(0));
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
     let mut server = Server::start().await;
