@@ -55,11 +55,6 @@ impl Json {
         Ok(Json(raw.get().into()))
     }
 
-    /// Checks the nesting against [`Limits::json_depth`].
-    pub fn check_depth(&self, limits: &Limits) -> Result<(), JsonError> {
-        check_depth(&self.0, limits)
-    }
-
     /// Checks the size against [`Limits::value_bytes`].
     pub fn check_size(&self, limits: &Limits) -> Result<(), JsonError> {
         let len = self.0.len();
@@ -77,6 +72,11 @@ impl Json {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether both are the same text in memory: clones of each other.
+    pub fn is_same_text(&self, other: &Json) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether the value is `null`.
@@ -113,13 +113,20 @@ fn check_depth(text: &str, limits: &Limits) -> Result<(), JsonError> {
     }
 }
 
-/// Whether a valid JSON text nests arrays and objects deeper than `limit`. One pass, no recursion.
+/// Whether a valid JSON text nests arrays and objects deeper than `limit`.
 pub(crate) fn deeper_than(text: &str, limit: usize) -> bool {
     // A text nests at most half as deep as it is long.
-    if text.len() / 2 <= limit {
-        return false;
-    }
-    let mut depth = 0;
+    text.len() / 2 > limit && depth_up_to(text, limit + 1) > limit
+}
+
+/// How deep a valid JSON text nests arrays and objects.
+pub(crate) fn depth(text: &str) -> usize {
+    depth_up_to(text, usize::MAX)
+}
+
+/// How deep a text is nested, as far as that is of interest. One pass, no recursion.
+fn depth_up_to(text: &str, most: usize) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
     let mut in_string = false;
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -131,15 +138,16 @@ pub(crate) fn deeper_than(text: &str, limit: usize) -> bool {
             }
             b'[' | b'{' if !in_string => {
                 depth += 1;
-                if depth > limit {
-                    return true;
+                deepest = deepest.max(depth);
+                if deepest >= most {
+                    break;
                 }
             }
-            b']' | b'}' if !in_string => depth -= 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    false
+    deepest
 }
 
 #[cfg(test)]

@@ -38,6 +38,19 @@ impl OpName {
             OpName::Remove => "remove",
         }
     }
+
+    /// Whether no path, or a null, means the root.
+    pub(super) fn may_omit_path(self) -> bool {
+        matches!(self, OpName::Merge | OpName::Append)
+    }
+
+    fn path_forms(self) -> &'static str {
+        if self.may_omit_path() {
+            "a string (one key), an array of strings (one key a level), or null for the whole value"
+        } else {
+            "a string (one key, or \"\" for the whole value) or an array of strings (one key a level)"
+        }
+    }
 }
 
 impl fmt::Display for OpName {
@@ -178,17 +191,9 @@ pub enum OpFault {
         "`type` must be \"set\", \"merge\", \"increment\", \"decrement\", \"append\" or \"remove\", got {0}"
     )]
     UnknownType(String),
-    /// Its `path` is something else than a string.
-    #[error("`path` of `{op}` must be a string: one key, or \"\" for the whole value; got {got}")]
-    PathNotAString {
-        /// The operation.
-        op: OpName,
-        /// What came.
-        got: String,
-    },
-    /// Its `path` is none of the forms that `merge` and `append` take.
-    #[error("`path` of `{op}` must be a string, an array of strings or null, got {got}")]
-    PathNotSegments {
+    /// Its `path` has none of the forms that the operation takes.
+    #[error("`path` of `{op}` must be {}; got {got}", op.path_forms())]
+    BadPath {
         /// The operation.
         op: OpName,
         /// What came.

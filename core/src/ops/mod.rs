@@ -8,6 +8,7 @@
 //! So a value is never read into numbers and strings as a whole. `tree` takes apart only the objects on the
 //! paths of operations; all the rest is ranges of the text that came in.
 
+mod document;
 mod error;
 mod node;
 mod number;
@@ -18,6 +19,7 @@ mod path;
 mod tests;
 mod tree;
 
+pub use document::Document;
 pub use error::{Code, OpError, OpFault, OpName, OpsError, Reason};
 pub use parse::parse;
 
@@ -58,7 +60,7 @@ enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// The value to store, even if every operation was skipped. Its size and depth are the caller's to check
-    /// ([`Json::check_size`], [`Json::check_depth`]): it is at most as long as the value before and the `ops`
+    /// ([`Document::check`]): it is at most as long as the value before and the `ops`
     /// together, with a few bytes for each operation, and at most 33 levels deeper than the deepest of them.
     /// The very value from before, not a copy, if nothing changed.
     pub after: Json,
@@ -72,16 +74,7 @@ pub struct Applied {
 /// operations do one by one: only the first of them can meet a missing item. After it there is one, `{}` if that
 /// operation was skipped, because an item is stored in any case.
 pub fn apply(before: Option<&Json>, ops: &[UpdateOp]) -> Applied {
-    let mut tree = Tree::new(before);
-    let mut errors = Vec::new();
-    for (op_index, op) in ops.iter().enumerate() {
-        if let Err(refusal) = op.apply(&mut tree) {
-            errors.push(OpError::new(op_index, op.name, refusal));
-        }
-        tree.ensure_present();
-    }
-    tree.ensure_present();
-    Applied { after: tree.into_json(), errors }
+    Document::new(before).apply(ops)
 }
 
 impl UpdateOp {
@@ -104,8 +97,11 @@ fn set(tree: &mut Tree, path: &Path, value: &Json) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is not there needs no removing, and nothing is made on the way to it.
 fn remove(tree: &mut Tree, path: &Path) -> Result<(), Refusal> {
-    tree.place(path, OnTheWay::MustBeObjects)?.remove();
+    if let Some(mut place) = tree.existing_place(path)? {
+        place.remove();
+    }
     Ok(())
 }
 

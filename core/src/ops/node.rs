@@ -10,7 +10,7 @@ use super::tree::OnTheWay;
 use crate::json::Json;
 
 /// A value.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Node {
     /// As it came with the object around it, or as it was put there. What changes in its place becomes something
     /// else.
@@ -141,39 +141,50 @@ impl Node {
         }
     }
 
-    /// Appends the JSON text. Says whether it is as it came.
-    pub(super) fn write(&self, out: &mut String) -> bool {
+    /// Takes note of what changed within objects. Says whether this is something else than it came as.
+    pub(super) fn note_changes(&mut self) -> bool {
+        match self {
+            Node::Text(_) | Node::OutOfRange(_) => false,
+            Node::Object(object) => object.note_changes(),
+            Node::OpenArray(_) | Node::OpenString(_) | Node::Number(_) => true,
+        }
+    }
+
+    /// Appends the JSON text. Objects are of that text from then on.
+    pub(super) fn write(&mut self, out: &mut String) {
         match self {
             Node::Text(text) | Node::OutOfRange(text) => out.push_str(text.as_str()),
-            Node::Object(object) => return object.write(out),
+            Node::Object(object) => object.write(out),
             Node::OpenArray(open) => {
                 out.push_str(open);
                 out.push(']');
-                return false;
             }
             Node::OpenString(open) => {
                 out.push_str(open);
                 out.push('"');
-                return false;
             }
-            Node::Number(number) => {
-                out.push_str(&number.text());
-                return false;
-            }
+            Node::Number(number) => out.push_str(&number.text()),
         }
-        true
     }
 
-    pub(super) fn into_json(self) -> Json {
-        if let Node::Text(text) | Node::OutOfRange(text) = &self {
-            return text.to_json();
-        }
-        let mut out = String::new();
-        let as_it_came = self.write(&mut out);
+    /// The value as text, the very text that it came as if nothing changed. An object is of that text from then
+    /// on and stays taken apart; anything else becomes that text.
+    pub(super) fn settle(&mut self) -> Json {
+        let changed = self.note_changes();
+        let text = match self {
+            Node::Object(object) if !changed => object.settled(),
+            Node::Text(text) | Node::OutOfRange(text) => text.to_json(),
+            _ => {
+                let mut out = String::new();
+                self.write(&mut out);
+                Json::trusted(out)
+            }
+        };
         match self {
-            Node::Object(object) if as_it_came => object.source().to_json(),
-            _ => Json::trusted(out),
+            Node::Object(object) => object.adopt(&text),
+            _ => *self = Node::value(&text),
         }
+        text
     }
 
     fn kind(&self) -> Kind {
@@ -235,6 +246,20 @@ impl Text {
             return self.source.clone();
         }
         Json::trusted(self.as_str())
+    }
+
+    /// Where in its source it is.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// It is to be found there in the text that [`adopt`](Self::adopt) will give it.
+    pub(super) fn move_to(&mut self, range: Range<usize>) {
+        self.range = range;
+    }
+
+    pub(super) fn adopt(&mut self, source: &Json) {
+        self.source = source.clone();
     }
 
     fn kind(&self) -> Kind {

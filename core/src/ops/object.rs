@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
@@ -18,7 +19,7 @@ const INDEX_LOOKUPS: usize = 8;
 
 /// The members of an object as the text has them, duplicates included: the last one of a key is the one that
 /// counts, and the others keep their text until that key is written to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Object {
     source: Text,
     /// In the order of the text. Members that are gone leave a gap, so that no removal moves the rest.
@@ -26,35 +27,46 @@ pub(super) struct Object {
     /// Whether a member was put in, replaced or removed. (One that changed within knows so itself.)
     changed: bool,
     lookups: usize,
-    /// The positions of each key, once there were enough lookups.
-    index: Option<BTreeMap<Box<[u8]>, Positions>>,
+    /// The positions of the keys, once there were enough lookups.
+    index: Option<Index>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Member {
     key: Key,
     value: Slot,
 }
 
 /// A key's JSON text, with its quotes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Key {
+    /// A range of the object's source.
     Kept(Range<usize>),
-    New(String),
+    New(Box<str>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Slot {
     /// Untouched: a range of the object's source.
     Kept(Range<usize>),
-    Held(Node),
+    Held(Box<Node>),
     Gone,
 }
 
-#[derive(Clone, Debug)]
-struct Positions {
-    last: usize,
-    earlier: Vec<usize>,
+/// Positions of members, by what their keys name.
+#[derive(Debug)]
+struct Index {
+    /// Those that there were when the index was made, in the order of their names, duplicates in their own.
+    sorted: Vec<Entry>,
+    /// Those that came since then.
+    added: BTreeMap<Box<[u8]>, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    position: usize,
+    /// The name, where the key's text is another.
+    decoded: Option<Box<[u8]>>,
 }
 
 impl Object {
@@ -67,19 +79,22 @@ impl Object {
     /// Takes a text apart. `None` if it is no object.
     pub(super) fn open(source: Text) -> Option<Object> {
         let text = source.as_str();
-        let members = split(text)?
-            .into_iter()
-            .map(|(key, value)| Member {
-                key: Key::Kept(range_in(text, key.get())),
-                value: Slot::Kept(range_in(text, value.get())),
-            })
-            .collect();
+        let members = split_into(text, |key, value| Member {
+            key: Key::Kept(range_in(text, key.get())),
+            value: Slot::Kept(range_in(text, value.get())),
+        })?;
         Some(Object { source, members, changed: false, lookups: 0, index: None })
     }
 
     /// The value of a key.
     pub(super) fn get(&mut self, key: &str) -> Option<&mut Node> {
         let position = self.find(key.as_bytes())?;
+        self.node(position)
+    }
+
+    /// The value of a key. Removes the duplicates of the key that do not count.
+    pub(super) fn get_sole(&mut self, key: &str) -> Option<&mut Node> {
+        let position = self.find_sole(key.as_bytes())?;
         self.node(position)
     }
 
@@ -108,59 +123,126 @@ impl Object {
 
     /// Removes a key and all duplicates of it.
     pub(super) fn remove(&mut self, key: &str) {
-        self.drop_shadowed(key);
-        if let Some(position) = self.find(key.as_bytes()) {
+        if let Some(position) = self.find_sole(key.as_bytes()) {
             self.members[position].value = Slot::Gone;
             self.changed = true;
             if let Some(index) = &mut self.index {
-                index.remove(key.as_bytes());
+                index.added.remove(key.as_bytes());
             }
         }
     }
 
-    /// Removes the duplicates of a key that do not count.
-    pub(super) fn drop_shadowed(&mut self, key: &str) {
-        self.drop_earlier(key.as_bytes());
+    /// Takes note of what changed within. Says whether anything did.
+    pub(super) fn note_changes(&mut self) -> bool {
+        for member in &mut self.members {
+            if let Slot::Held(node) = &mut member.value {
+                self.changed |= node.note_changes();
+            }
+        }
+        self.changed
     }
 
-    /// The text it was opened from.
-    pub(super) fn source(&self) -> &Text {
-        &self.source
-    }
-
-    /// Appends the JSON text. Says whether it is the very text that was opened.
-    pub(super) fn write(&self, out: &mut String) -> bool {
+    /// Appends the JSON text, the very text that was opened if [`note_changes`](Self::note_changes) found none.
+    /// From then on the object is a range of that text; [`adopt`](Self::adopt) has to give it the text.
+    pub(super) fn write(&mut self, out: &mut String) {
         let start = out.len();
-        let mut as_it_came = !self.changed;
-        out.push('{');
-        for member in &self.members {
-            if matches!(member.value, Slot::Gone) {
-                continue;
-            }
-            if out.len() > start + 1 {
-                out.push(',');
-            }
-            out.push_str(self.key_text(member));
-            out.push(':');
-            match &member.value {
-                Slot::Kept(range) => out.push_str(&self.source.as_str()[range.clone()]),
-                Slot::Held(node) => as_it_came &= node.write(out),
-                Slot::Gone => {}
-            }
-        }
-        out.push('}');
-        if as_it_came {
-            // Keeps the whitespace between the members too.
-            out.truncate(start);
+        if !self.changed {
             out.push_str(self.source.as_str());
+            return self.move_to(start);
         }
-        as_it_came
+        out.push('{');
+        let source = self.source.as_str();
+        // A part of the source that is copied in one piece: members with no more than a comma between them.
+        let mut run = 0..0;
+        let mut gaps = false;
+        for Member { key, value } in &mut self.members {
+            match (&mut *key, &mut *value) {
+                (_, Slot::Gone) => gaps = true,
+                (Key::Kept(key), Slot::Kept(value)) if value.start == key.end + 1 => {
+                    if run.is_empty() || key.start != run.end + 1 {
+                        out.push_str(&source[run]);
+                        push_comma(out, start);
+                        run = key.start..key.start;
+                    }
+                    run.end = value.end;
+                    let to = out.len() - start;
+                    for range in [key, value] {
+                        *range = range.start - run.start + to..range.end - run.start + to;
+                    }
+                }
+                (_, slot) => {
+                    out.push_str(&source[std::mem::take(&mut run)]);
+                    push_comma(out, start);
+                    let at = out.len() - start;
+                    out.push_str(key.text(source));
+                    *key = Key::Kept(at..out.len() - start);
+                    out.push(':');
+                    let at = out.len() - start;
+                    match slot {
+                        Slot::Kept(range) => out.push_str(&source[range.clone()]),
+                        Slot::Held(node) => node.write(out),
+                        Slot::Gone => {}
+                    }
+                    if !slot.is_object() {
+                        *slot = Slot::Kept(at..out.len() - start);
+                    }
+                }
+            }
+        }
+        out.push_str(&source[run]);
+        out.push('}');
+        if gaps {
+            self.close_gaps();
+        }
+        self.changed = false;
+        self.source.move_to(start..out.len());
     }
 
-    fn insert_raw(&mut self, name: &[u8], key: impl FnOnce() -> String, value: Node) {
-        self.drop_earlier(name);
-        match self.find(name) {
-            Some(position) => self.members[position].value = Slot::Held(value),
+    /// The text in which the object was written is `text`.
+    pub(super) fn adopt(&mut self, text: &Json) {
+        self.source.adopt(text);
+        self.objects_mut().for_each(|object| object.adopt(text));
+    }
+
+    /// The text of an object in which nothing changed.
+    pub(super) fn settled(&mut self) -> Json {
+        let text = self.source.to_json();
+        self.move_to(0);
+        text
+    }
+
+    /// About how many bytes of memory it takes, beside the text.
+    pub(super) fn bytes(&self) -> usize {
+        let index = self.index.as_ref().map_or(0, Index::bytes);
+        let within: usize =
+            self.members.iter().filter_map(|member| member.value.object()).map(Object::bytes).sum();
+        size_of::<Object>() + self.members.capacity() * size_of::<Member>() + index + within
+    }
+
+    /// The object's text, unchanged, is now found at `start` of another text.
+    fn move_to(&mut self, start: usize) {
+        let was = self.source.range();
+        for Member { value, .. } in &mut self.members {
+            let Slot::Held(node) = value else { continue };
+            match &mut **node {
+                Node::Object(object) => object.move_to(object.source.range().start - was.start + start),
+                Node::Text(text) | Node::OutOfRange(text) => {
+                    let range = text.range();
+                    *value = Slot::Kept(range.start - was.start..range.end - was.start);
+                }
+                Node::OpenArray(_) | Node::OpenString(_) | Node::Number(_) => {}
+            }
+        }
+        self.source.move_to(start..start + was.len());
+    }
+
+    fn objects_mut(&mut self) -> impl Iterator<Item = &mut Object> {
+        self.members.iter_mut().filter_map(|member| member.value.object_mut())
+    }
+
+    fn insert_raw(&mut self, name: &[u8], key: impl FnOnce() -> Box<str>, value: Node) {
+        match self.find_sole(name) {
+            Some(position) => self.members[position].value = Slot::Held(Box::new(value)),
             None => {
                 self.push(name, key(), value);
             }
@@ -168,84 +250,117 @@ impl Object {
         self.changed = true;
     }
 
-    fn push(&mut self, name: &[u8], key: String, value: Node) -> usize {
+    fn push(&mut self, name: &[u8], key: Box<str>, value: Node) -> usize {
         let position = self.members.len();
-        self.members.push(Member { key: Key::New(key), value: Slot::Held(value) });
+        self.members.push(Member { key: Key::New(key), value: Slot::Held(Box::new(value)) });
         self.changed = true;
         if let Some(index) = &mut self.index {
-            index.insert(name.into(), Positions { last: position, earlier: Vec::new() });
+            index.added.insert(name.into(), position);
         }
         position
     }
 
-    fn drop_earlier(&mut self, name: &[u8]) {
-        let earlier = match self.indexed() {
-            Some(index) => index.get_mut(name).map(|at| std::mem::take(&mut at.earlier)).unwrap_or_default(),
-            None => {
-                let mut found: Vec<usize> = self.search(name).collect();
-                found.pop();
-                found
-            }
-        };
-        for position in earlier {
-            self.members[position].value = Slot::Gone;
-            self.changed = true;
-        }
-    }
-
     /// The position of the member that counts for a key.
     fn find(&mut self, name: &[u8]) -> Option<usize> {
-        match self.indexed() {
-            Some(index) => index.get(name).map(|at| at.last),
-            None => self.search(name).next_back(),
+        self.ensure_index();
+        match &self.index {
+            Some(index) => self.lookup(index, name).next(),
+            None => self.search(name).next(),
         }
     }
 
-    /// The index, built when the object is large enough and was searched often enough.
-    fn indexed(&mut self) -> Option<&mut BTreeMap<Box<[u8]>, Positions>> {
-        if self.index.is_none() {
-            self.lookups += 1;
-            if self.lookups > INDEX_LOOKUPS && self.members.len() > INDEX_MEMBERS {
-                self.index = Some(self.build_index());
-            }
+    /// The position of the member that counts for a key. Removes the others.
+    fn find_sole(&mut self, name: &[u8]) -> Option<usize> {
+        self.ensure_index();
+        let positions: Vec<usize> = match &self.index {
+            Some(index) => self.lookup(index, name).collect(),
+            None => self.search(name).collect(),
+        };
+        let (last, earlier) = positions.split_first()?;
+        for position in earlier {
+            self.members[*position].value = Slot::Gone;
+            self.changed = true;
         }
-        self.index.as_mut()
+        Some(*last)
     }
 
-    fn build_index(&self) -> BTreeMap<Box<[u8]>, Positions> {
-        let mut index: BTreeMap<Box<[u8]>, Positions> = BTreeMap::new();
-        for (position, member) in self.present() {
-            let name = decode(self.key_text(member));
-            match index.get_mut(&*name) {
-                Some(at) => at.earlier.push(std::mem::replace(&mut at.last, position)),
-                None => {
-                    index.insert(name.into(), Positions { last: position, earlier: Vec::new() });
-                }
-            }
+    /// Makes an index if the object is large enough and was searched often enough, and a new one if most keys
+    /// came after it.
+    fn ensure_index(&mut self) {
+        self.lookups = self.lookups.saturating_add(1);
+        let wanted = match &self.index {
+            Some(index) => index.added.len() > index.sorted.len(),
+            None => self.lookups > INDEX_LOOKUPS && self.members.len() > INDEX_MEMBERS,
+        };
+        if !wanted {
+            return;
         }
-        index
+        let source = self.source.as_str();
+        let mut names: Vec<_> =
+            self.present().map(|(at, member)| (decode(member.key.text(source)), at)).collect();
+        names.sort();
+        let entry = |(name, position): (Cow<'_, [u8]>, usize)| match name {
+            Cow::Borrowed(_) => Entry { position, decoded: None },
+            Cow::Owned(name) => Entry { position, decoded: Some(name.into()) },
+        };
+        let sorted = names.into_iter().map(entry).collect();
+        self.index = Some(Index { sorted, added: BTreeMap::new() });
     }
 
-    /// All positions of a key.
-    fn search(&self, name: &[u8]) -> impl DoubleEndedIterator<Item = usize> {
-        self.present().filter(move |(_, member)| is_named(self.key_text(member), name)).map(|(at, _)| at)
+    /// All positions of a key, the last one first, by the index.
+    fn lookup<'a>(&'a self, index: &'a Index, name: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let until = index.sorted.partition_point(|entry| self.name(entry) <= name);
+        // Of a key's members the last one is the last to go, so behind one that is gone there is none.
+        let same = index.sorted[..until].iter().rev().take_while(move |entry| {
+            self.name(entry) == name && !matches!(self.members[entry.position].value, Slot::Gone)
+        });
+        index.added.get(name).copied().into_iter().chain(same.map(|entry| entry.position))
+    }
+
+    fn name<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
+        match &entry.decoded {
+            Some(name) => name,
+            None => inner(self.members[entry.position].key.text(self.source.as_str())),
+        }
+    }
+
+    /// All positions of a key, the last one first, by looking at every member.
+    fn search(&self, name: &[u8]) -> impl Iterator<Item = usize> {
+        let source = self.source.as_str();
+        self.present()
+            .rev()
+            .filter(move |(_, member)| is_named(member.key.text(source), name))
+            .map(|(at, _)| at)
     }
 
     fn present(&self) -> impl DoubleEndedIterator<Item = (usize, &Member)> {
         self.members.iter().enumerate().filter(|(_, member)| !matches!(member.value, Slot::Gone))
     }
 
-    fn key_text<'a>(&'a self, member: &'a Member) -> &'a str {
-        match &member.key {
-            Key::Kept(range) => &self.source.as_str()[range.clone()],
-            Key::New(text) => text,
+    /// Forgets the members that are gone.
+    fn close_gaps(&mut self) {
+        let mut left = 0..;
+        let moved: Vec<Option<usize>> = self
+            .members
+            .iter()
+            .map(|member| if matches!(member.value, Slot::Gone) { None } else { left.next() })
+            .collect();
+        self.members.retain(|member| !matches!(member.value, Slot::Gone));
+        if let Some(Index { sorted, added }) = &mut self.index {
+            let follow = |position: &mut usize| {
+                let to = moved[*position];
+                *position = to.unwrap_or_default();
+                to.is_some()
+            };
+            sorted.retain_mut(|entry| follow(&mut entry.position));
+            added.retain(|_, position| follow(position));
         }
     }
 
     fn node(&mut self, position: usize) -> Option<&mut Node> {
         let slot = &mut self.members[position].value;
         if let Slot::Kept(range) = slot {
-            *slot = Slot::Held(Node::Text(self.source.within(range.clone())));
+            *slot = Slot::Held(Box::new(Node::Text(self.source.within(range.clone()))));
         }
         match slot {
             Slot::Held(node) => Some(node),
@@ -254,25 +369,80 @@ impl Object {
     }
 }
 
+impl Key {
+    fn text<'a>(&'a self, source: &'a str) -> &'a str {
+        match self {
+            Key::Kept(range) => &source[range.clone()],
+            Key::New(text) => text,
+        }
+    }
+}
+
+impl Slot {
+    fn object(&self) -> Option<&Object> {
+        match self {
+            Slot::Held(node) => match &**node {
+                Node::Object(object) => Some(object),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn object_mut(&mut self) -> Option<&mut Object> {
+        match self {
+            Slot::Held(node) => match &mut **node {
+                Node::Object(object) => Some(object),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn is_object(&self) -> bool {
+        self.object().is_some()
+    }
+}
+
+impl Index {
+    fn bytes(&self) -> usize {
+        let added: usize = self.added.keys().map(|name| name.len() + 64).sum();
+        let decoded: usize =
+            self.sorted.iter().filter_map(|entry| entry.decoded.as_ref()).map(|name| name.len()).sum();
+        self.sorted.capacity() * size_of::<Entry>() + decoded + added
+    }
+}
+
+/// Before every member of an object that starts at `start`, but the first.
+fn push_comma(out: &mut String, start: usize) {
+    if out.len() > start + 1 {
+        out.push(',');
+    }
+}
+
 /// The members of an object's text, as they are written. `None` if it is no object.
 pub(super) fn split(text: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
-    struct Members;
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(&'de RawValue, &'de RawValue)>;
+    split_into(text, |key, value| (key, value))
+}
+
+fn split_into<'a, T>(text: &'a str, member: impl FnMut(&'a RawValue, &'a RawValue) -> T) -> Option<Vec<T>> {
+    struct Members<T, F>(F, PhantomData<T>);
+    impl<'de, T, F: FnMut(&'de RawValue, &'de RawValue) -> T> Visitor<'de> for Members<T, F> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
+            while let Some((key, value)) = map.next_entry()? {
+                members.push(self.0(key, value));
             }
             Ok(members)
         }
     }
-    serde_json::Deserializer::from_str(text).deserialize_map(Members).ok()
+    serde_json::Deserializer::from_str(text).deserialize_map(Members(member, PhantomData)).ok()
 }
 
 /// What a key's text names. Escapes are resolved; a lone surrogate becomes the three bytes that its number
@@ -314,12 +484,16 @@ fn is_named(key: &str, name: &[u8]) -> bool {
 
 /// What is between the quotes, if there is no escape in it.
 fn unescaped(key: &str) -> Option<&[u8]> {
-    let inner = key.as_bytes().get(1..key.len().saturating_sub(1))?;
+    let inner = inner(key);
     (!inner.contains(&b'\\')).then_some(inner)
 }
 
-fn quoted(key: &str) -> String {
-    serde_json::Value::from(key).to_string()
+fn inner(key: &str) -> &[u8] {
+    key.as_bytes().get(1..key.len().saturating_sub(1)).unwrap_or_default()
+}
+
+fn quoted(key: &str) -> Box<str> {
+    serde_json::Value::from(key).to_string().into()
 }
 
 /// Where `part`, a slice of `text`, is in it.

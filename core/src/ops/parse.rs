@@ -92,27 +92,21 @@ fn op_name(text: &RawValue) -> Result<OpName, OpFault> {
 
 /// The path of an operation. Its form fails the call (outer error), its content skips the operation (inner).
 fn parse_path(op: OpName, path: Option<&RawValue>) -> Result<Result<Path, Refusal>, OpFault> {
-    let takes_segments = matches!(op, OpName::Merge | OpName::Append);
     let Some(path) = path else {
-        return if takes_segments {
-            Ok(Path::of_segments(Vec::new()))
-        } else {
-            Err(OpFault::Missing("path"))
-        };
+        return if op.may_omit_path() { Ok(Ok(Path::root())) } else { Err(OpFault::Missing("path")) };
     };
+    let wrong_form = || OpFault::BadPath { op, got: excerpt(path.get()) };
     match Kind::of(path.get()) {
         Kind::String => Ok(Path::of_key(segment(path)?)),
-        Kind::Null if takes_segments => Ok(Path::of_segments(Vec::new())),
-        Kind::Array if takes_segments => {
-            let wrong_form = || OpFault::PathNotSegments { op, got: excerpt(path.get()) };
+        Kind::Null if op.may_omit_path() => Ok(Ok(Path::root())),
+        Kind::Array => {
             let segments: Vec<&RawValue> = serde_json::from_str(path.get()).map_err(|_| wrong_form())?;
             if segments.iter().any(|segment| Kind::of(segment.get()) != Kind::String) {
                 return Err(wrong_form());
             }
             Ok(Path::of_segments(segments.into_iter().map(segment).collect::<Result<_, _>>()?))
         }
-        _ if takes_segments => Err(OpFault::PathNotSegments { op, got: excerpt(path.get()) }),
-        _ => Err(OpFault::PathNotAString { op, got: excerpt(path.get()) }),
+        _ => Err(wrong_form()),
     }
 }
 

@@ -15,10 +15,14 @@ const LONGEST_SEGMENT: usize = 256;
 pub(super) struct Path(Vec<String>);
 
 impl Path {
+    pub(super) fn root() -> Path {
+        Path(Vec::new())
+    }
+
     /// A path that is one string: one literal key, or `""` for the root.
     pub(super) fn of_key(key: String) -> Result<Path, Refusal> {
         if key.is_empty() {
-            return Ok(Path(Vec::new()));
+            return Ok(Path::root());
         }
         Path::of_segments(vec![key])
     }

@@ -1,8 +1,7 @@
 //! A value as far as operations have gone into it: text below, objects taken apart on the paths, and what is
 //! being appended to kept open at its end.
 //!
-//! A tree is at most as deep as the longest path; what is deeper in the value is text. It owns what it holds,
-//! so it can outlive the call that built it.
+//! A tree is at most as deep as the longest path; what is deeper in the value is text.
 
 use super::error::{Reason, Refusal};
 use super::node::Node;
@@ -52,6 +51,24 @@ impl Tree {
         Ok(Place::Member(object, last))
     }
 
+    /// The place that a path leads to, `None` if something is missing on the way. Makes nothing.
+    pub(super) fn existing_place<'t>(&'t mut self, path: &'t Path) -> Result<Option<Place<'t>>, Refusal> {
+        let Some((last, parents)) = path.segments().split_last() else {
+            return Ok(Some(Place::Root(&mut self.root)));
+        };
+        let mut next = self.root.as_mut();
+        for (depth, key) in parents.iter().enumerate() {
+            let Some(node) = next else { return Ok(None) };
+            let object =
+                node.object_on(OnTheWay::MustBeObjects).map_err(|found| blocked(path, depth, found))?;
+            next = object.get(key);
+        }
+        let Some(node) = next else { return Ok(None) };
+        let object =
+            node.object_on(OnTheWay::MustBeObjects).map_err(|found| blocked(path, parents.len(), found))?;
+        Ok(Some(Place::Member(object, last)))
+    }
+
     /// After a write at a path: removes the duplicates of the keys on it that do not count.
     pub(super) fn drop_shadowed(&mut self, path: &Path) {
         let mut next = self.root.as_mut();
@@ -59,15 +76,21 @@ impl Tree {
             let Some(object) = next.and_then(Node::object) else {
                 return;
             };
-            object.drop_shadowed(key);
-            next = object.get(key);
+            next = object.get_sole(key);
         }
     }
 
-    pub(super) fn into_json(self) -> Json {
-        match self.root {
-            Some(node) => node.into_json(),
-            None => Json::null(),
+    /// The value as text, null if there is none. From then on the tree is of that text: what was changed is text
+    /// again, objects stay taken apart.
+    pub(super) fn settle(&mut self) -> Json {
+        self.root.as_mut().map_or_else(Json::null, Node::settle)
+    }
+
+    /// About how many bytes of memory it takes, beside the text.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.root {
+            Some(Node::Object(object)) => object.bytes(),
+            _ => 0,
         }
     }
 }

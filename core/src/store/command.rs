@@ -63,7 +63,7 @@ pub enum Command {
 }
 
 /// An item's full name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ItemPath {
     /// The group it is in.
     pub group: GroupPath,

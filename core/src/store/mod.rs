@@ -7,6 +7,7 @@
 mod command;
 mod commit;
 mod contents;
+mod hot;
 mod replay;
 mod root;
 
@@ -16,6 +17,7 @@ pub use root::{Item, Snapshot};
 
 use commit::{Commits, Waiting};
 use contents::{Contents, Group};
+use hot::Hot;
 use root::Root;
 
 use crate::call::{Answer, Caller, Outcome};
@@ -24,7 +26,7 @@ use crate::error::CallError;
 use crate::json::Json;
 use crate::log::{Batch, BatchNumber, Record, Revision};
 use crate::name::{GroupPath, ItemId, Target};
-use crate::ops::{self, OpError, UpdateOp};
+use crate::ops::{Applied, OpError, UpdateOp};
 use crate::time::{Stamp, WallMs};
 
 /// The core's handle for a group.
@@ -132,6 +134,8 @@ pub(crate) struct Store {
     unchanged: Root,
     /// The batch that holds the shared clock's last reservation, until it is durable.
     shared_head: Option<BatchNumber>,
+    /// The items that were updated last.
+    hot: Hot,
 }
 
 impl Store {
@@ -149,7 +153,7 @@ impl Store {
     fn new(mut contents: Contents, commits: Commits, started: WallMs) -> Store {
         let stamp = contents.start_clocks(started);
         let shared = Root::starting_at(stamp);
-        Store { contents, commits, unchanged: shared.clone(), shared, shared_head: None }
+        Store { contents, commits, unchanged: shared.clone(), shared, shared_head: None, hot: Hot::default() }
     }
 
     /// Runs a command; the answer comes out now or once it is durable.
@@ -175,7 +179,11 @@ impl Store {
                 self.change(wall, builtin, &item, limits, out, |_| Ok((data, Vec::new())))
             }
             Command::Update { item, ops } => {
-                self.change(wall, builtin, &item, limits, out, |old| update(old, &ops, limits))
+                let mut hot = std::mem::take(&mut self.hot);
+                let new_value = |old: Option<&Json>| update(&mut hot, &item, old, &ops, limits);
+                let done = self.change(wall, builtin, &item, limits, out, new_value);
+                self.hot = hot;
+                done
             }
             Command::Delete { item } => self.delete(wall, &item, out),
             Command::Send { group, item, kind, data } => {
@@ -445,14 +453,18 @@ impl Store {
 }
 
 /// What the operations of an update make of an item, if it can be stored.
-fn update(old: Option<&Json>, ops: &[UpdateOp], limits: &Limits) -> Result<(Json, Vec<OpError>), String> {
-    let applied = ops::apply(old, ops);
-    let after = applied.after;
-    after
-        .check_size(limits)
-        .and_then(|()| after.check_depth(limits))
-        .map_err(|e| format!("the new value {e}"))?;
-    Ok((after, applied.errors))
+fn update(
+    hot: &mut Hot,
+    item: &ItemPath,
+    old: Option<&Json>,
+    ops: &[UpdateOp],
+    limits: &Limits,
+) -> Result<(Json, Vec<OpError>), String> {
+    let mut document = hot.take(item, old);
+    let Applied { after, errors } = document.apply(ops);
+    document.check(limits).map_err(|e| format!("the new value {e}"))?;
+    hot.keep(item.clone(), document);
+    Ok((after, errors))
 }
 
 /// Refuses a change that takes a group beyond its limit. One that makes the group smaller always passes.

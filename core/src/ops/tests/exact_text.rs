@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::ops::Document;
 
 /// A value with all that a JSON library likes to change.
 const ODD: &str = r#"{ "z": 1.0, "big" : 123456789012345678901234567890,"inf":1e400, "\u00e9":"\u00e9\/", "sur":"\ud800",
@@ -143,11 +144,11 @@ fn the_deepest_result_is_told_by_its_depth() {
     let path = format!("[{}]", vec![r#""k""#; 32].join(","));
     let value = "[".repeat(128) + &"]".repeat(128);
     let ops = format!(r#"[{{"type":"append","path":{path},"value":{value}}}]"#);
-    let Applied { after, errors } = applied(MISSING, &ops);
-    assert_eq!(errors, []);
-    assert!(after.check_depth(&limits).is_err());
-    assert!(after.check_depth(&Limits { json_depth: 128 + 33, ..limits.clone() }).is_ok());
-    assert!(after.check_depth(&Limits { json_depth: 128 + 32, ..limits }).is_err());
+    let mut document = Document::new(None);
+    assert_eq!(document.apply(&parsed(&ops).unwrap()).errors, []);
+    assert!(document.check(&limits).is_err());
+    assert!(document.check(&Limits { json_depth: 128 + 33, ..limits.clone() }).is_ok());
+    assert!(document.check(&Limits { json_depth: 128 + 32, ..limits }).is_err());
 }
 
 /// Reading the long key for each operation would take minutes.

@@ -23,7 +23,7 @@ fn a_refused_call_says_which_operation_to_change_and_how() {
         r#"{"path":"a"}"#,
         r#"{"type":"inc","path":"a"}"#,
         r#"{"type":"set","value":1}"#,
-        r#"{"type":"set","path":["a","b"],"value":1}"#,
+        r#"{"type":"set","path":null,"value":1}"#,
         r#"{"type":"merge","path":[1],"value":{}}"#,
         r#"{"type":"remove","path":"\ud800"}"#,
         r#"{"type":"append","path":"a"}"#,
@@ -35,8 +35,8 @@ fn a_refused_call_says_which_operation_to_change_and_how() {
     ops[0]: `type` is missing
     ops[0]: `type` must be "set", "merge", "increment", "decrement", "append" or "remove", got "inc"
     ops[0]: `path` is missing
-    ops[0]: `path` of `set` must be a string: one key, or "" for the whole value; got ["a","b"]
-    ops[0]: `path` of `merge` must be a string, an array of strings or null, got [1]
+    ops[0]: `path` of `set` must be a string (one key, or "" for the whole value) or an array of strings (one key a level); got null
+    ops[0]: `path` of `merge` must be a string (one key), an array of strings (one key a level), or null for the whole value; got [1]
     ops[0]: `path` must be Unicode text without lone surrogates, got "\ud800"
     ops[0]: `value` is missing
     ops[2]: `by` must be an integer, got 1.0

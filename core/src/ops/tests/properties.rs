@@ -6,8 +6,9 @@ use proptest::sample::select;
 use proptest::strategy::Union;
 
 use super::*;
-use crate::ops::OpError;
+use crate::json::depth;
 use crate::ops::object::{decode, split};
+use crate::ops::{Document, OpError};
 
 /// Keys that meet each other in several spellings.
 const KEYS: [&str; 8] =
@@ -60,8 +61,13 @@ fn key() -> impl Strategy<Value = String> {
     prop_oneof![6 => select(&PATH_KEYS[..]), 1 => Just("")].prop_map(|key| format!("{key:?}"))
 }
 
-fn segments() -> impl Strategy<Value = String> {
-    prop_oneof![key(), vec(key(), 0..4).prop_map(|keys| format!("[{}]", keys.join(","))), Just("null".into())]
+fn path() -> impl Strategy<Value = String> {
+    prop_oneof![key(), vec(key(), 0..4).prop_map(|keys| format!("[{}]", keys.join(",")))]
+}
+
+/// What `merge` and `append` take.
+fn path_or_null() -> impl Strategy<Value = String> {
+    prop_oneof![6 => path(), 1 => Just("null".into())]
 }
 
 fn by() -> impl Strategy<Value = i64> {
@@ -70,15 +76,15 @@ fn by() -> impl Strategy<Value = i64> {
 
 fn op() -> impl Strategy<Value = String> {
     Union::new([
-        (key(), value()).prop_map(|(path, value)| op_text("set", &path, "value", &value)).boxed(),
-        (segments(), object(value(), 4))
+        (path(), value()).prop_map(|(path, value)| op_text("set", &path, "value", &value)).boxed(),
+        (path_or_null(), object(value(), 4))
             .prop_map(|(path, value)| op_text("merge", &path, "value", &value))
             .boxed(),
-        (segments(), value()).prop_map(|(path, value)| op_text("merge", &path, "value", &value)).boxed(),
-        (segments(), value()).prop_map(|(path, value)| op_text("append", &path, "value", &value)).boxed(),
-        (key(), by()).prop_map(|(path, by)| op_text("increment", &path, "by", &by.to_string())).boxed(),
-        (key(), by()).prop_map(|(path, by)| op_text("decrement", &path, "by", &by.to_string())).boxed(),
-        key().prop_map(|path| format!(r#"{{"type":"remove","path":{path}}}"#)).boxed(),
+        (path_or_null(), value()).prop_map(|(path, value)| op_text("merge", &path, "value", &value)).boxed(),
+        (path_or_null(), value()).prop_map(|(path, value)| op_text("append", &path, "value", &value)).boxed(),
+        (path(), by()).prop_map(|(path, by)| op_text("increment", &path, "by", &by.to_string())).boxed(),
+        (path(), by()).prop_map(|(path, by)| op_text("decrement", &path, "by", &by.to_string())).boxed(),
+        path().prop_map(|path| format!(r#"{{"type":"remove","path":{path}}}"#)).boxed(),
     ])
 }
 
@@ -139,6 +145,24 @@ proptest! {
     }
 
     #[test]
+    fn a_document_that_is_kept_gives_what_its_value_gives(before in before(), calls in vec(vec(op(), 0..5), 1..8)) {
+        let mut value = (before != MISSING).then(|| json(&before));
+        let mut document = Document::new(value.as_ref());
+        let no_deeper = |depth: usize| Limits { json_depth: depth, ..Limits::default() };
+        for ops in calls {
+            prop_assert!(document.is_of(value.as_ref()));
+            let ops = parsed(&format!("[{}]", ops.join(","))).unwrap();
+            let fresh = apply(value.as_ref(), &ops);
+            let kept = document.apply(&ops);
+            prop_assert_eq!(&kept, &fresh);
+            let depth = depth(fresh.after.as_str());
+            prop_assert_eq!(document.check(&no_deeper(depth)), Ok(()));
+            prop_assert!(depth == 0 || document.check(&no_deeper(depth - 1)).is_err());
+            value = Some(kept.after);
+        }
+    }
+
+    #[test]
     fn a_skipped_operation_leaves_no_trace(before in before(), op in op()) {
         let (after, code) = one(&before, &op);
         if code.is_some() {
@@ -181,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn merge_is_idempotent(before in before(), path in segments(), value in object(value(), 20)) {
+    fn merge_is_idempotent(before in before(), path in path_or_null(), value in object(value(), 20)) {
         let merge = op_text("merge", &path, "value", &value);
         let (once, code) = one(&before, &merge);
         prop_assert_eq!(one(&once, &merge), (once, code));

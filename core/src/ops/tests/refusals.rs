@@ -20,9 +20,9 @@ fn paths_that_can_harm_are_refused() {
         for (op, text) in each_at(&format!("{name:?}")) {
             is_skipped(r#"{"x":1}"#, &text, &format!("{op}.path.proto_polluted"));
         }
-        let nested = format!(r#"["a",{name:?}]"#);
-        is_skipped(MISSING, &merge(&nested, "{}"), "merge.path.proto_polluted");
-        is_skipped(MISSING, &append(&nested, "1"), "append.path.proto_polluted");
+        for (op, text) in each_at(&format!(r#"["a",{name:?}]"#)) {
+            is_skipped(MISSING, &text, &format!("{op}.path.proto_polluted"));
+        }
     }
     becomes("{}", &set(r#""_proto_""#, "1"), r#"{"_proto_":1}"#);
 }
@@ -35,8 +35,9 @@ fn a_segment_has_1_to_256_bytes() {
         is_skipped("{}", &text, &format!("{op}.path.segment_too_long"));
     }
     for path in [r#"[""]"#, r#"["a",""]"#, r#"["","a"]"#] {
-        is_skipped("{}", &merge(path, "{}"), "merge.path.empty_segment");
-        is_skipped("{}", &append(path, "1"), "append.path.empty_segment");
+        for (op, text) in each_at(path) {
+            is_skipped("{}", &text, &format!("{op}.path.empty_segment"));
+        }
     }
 }
 
@@ -46,8 +47,13 @@ fn a_path_has_at_most_32_segments() {
     let nested = |core: &str| r#"{"k":"#.repeat(32) + core + &"}".repeat(32);
     becomes("{}", &append(&path(32), "1"), &nested("[1]"));
     becomes("7", &merge(&path(32), "{}"), &nested("{}"));
-    is_skipped("{}", &append(&path(33), "1"), "append.path.too_deep");
-    is_skipped("{}", &merge(&path(33), "{}"), "merge.path.too_deep");
+    becomes("{}", &set(&path(32), "1"), &nested("1"));
+    becomes("{}", &increment(&path(32), "1"), &nested("1"));
+    becomes(&nested("1"), &decrement(&path(32), "1"), &nested("0"));
+    becomes(&nested(r#"{"k":1}"#), &remove(&path(32)), &nested("{}").replace(r#"{"k":{}}"#, "{}"));
+    for (op, text) in each_at(&path(33)) {
+        is_skipped("{}", &text, &format!("{op}.path.too_deep"));
+    }
 }
 
 #[test]
@@ -82,21 +88,24 @@ fn a_wrong_form_fails_the_whole_call() {
         r#"{"type":"replace","path":"a"}"#,
         r#"{"type":"set"}"#,
         r#"{"type":"set","path":null}"#,
-        r#"{"type":"set","path":["a"]}"#,
+        r#"{"type":"set","path":["a",5]}"#,
         r#"{"type":"set","path":5}"#,
         r#"{"type":"set","path":"\ud800"}"#,
         r#"{"type":"remove"}"#,
-        r#"{"type":"remove","path":["a"]}"#,
+        r#"{"type":"remove","path":["a",5]}"#,
         r#"{"type":"increment","by":1}"#,
+        r#"{"type":"remove","path":null}"#,
+        r#"{"type":"increment","path":null,"by":1}"#,
+        r#"{"type":"decrement","path":{},"by":1}"#,
         r#"{"type":"increment","path":"n"}"#,
-        r#"{"type":"increment","path":["n"],"by":1}"#,
+        r#"{"type":"increment","path":[["n"]],"by":1}"#,
         r#"{"type":"increment","path":"n","by":1.0}"#,
         r#"{"type":"increment","path":"n","by":1e2}"#,
         r#"{"type":"increment","path":"n","by":"1"}"#,
         r#"{"type":"increment","path":"n","by":null}"#,
         r#"{"type":"increment","path":"n","by":9223372036854775808}"#,
         r#"{"type":"decrement","path":"n"}"#,
-        r#"{"type":"decrement","path":["n"],"by":1}"#,
+        r#"{"type":"decrement","path":[["n"]],"by":1}"#,
         r#"{"type":"decrement","path":"n","by":0.5}"#,
         r#"{"type":"merge"}"#,
         r#"{"type":"merge","path":5,"value":{}}"#,

@@ -198,6 +198,42 @@ fn remove_takes_a_key_away_and_leaves_null_at_the_root() {
 }
 
 #[test]
+fn every_operation_takes_an_array_of_literal_keys() {
+    let before = r#"{"a":{"b.c":{"n":1,"m":2}},"a.b":0}"#;
+    let at = r#"["a","b.c","n"]"#;
+    becomes(before, &set(at, "[5]"), r#"{"a":{"b.c":{"n":[5],"m":2}},"a.b":0}"#);
+    becomes(before, &increment(at, "2"), r#"{"a":{"b.c":{"n":3,"m":2}},"a.b":0}"#);
+    becomes(before, &decrement(at, "2"), r#"{"a":{"b.c":{"n":-1,"m":2}},"a.b":0}"#);
+    becomes(before, &remove(at), r#"{"a":{"b.c":{"m":2}},"a.b":0}"#);
+    becomes(before, &set(r#"["a.b"]"#, "1"), r#"{"a":{"b.c":{"n":1,"m":2}},"a.b":1}"#);
+    for kind in KINDS {
+        becomes(kind, &set("[]", "5"), "5");
+        becomes(kind, &remove("[]"), "null");
+    }
+    becomes("41", &increment("[]", "1"), "42");
+    becomes("41", &decrement("[]", "1"), "40");
+}
+
+#[test]
+fn objects_that_are_missing_on_the_way_are_made_but_not_to_remove_something() {
+    let at = r#"["a","b","c"]"#;
+    for before in [MISSING, "{}", r#"{"a":{}}"#, r#"{"a":{"b":{}}}"#] {
+        becomes(before, &set(at, "1"), r#"{"a":{"b":{"c":1}}}"#);
+        becomes(before, &increment(at, "3"), r#"{"a":{"b":{"c":3}}}"#);
+        becomes(before, &decrement(at, "3"), r#"{"a":{"b":{"c":-3}}}"#);
+        becomes(before, &remove(at), if before == MISSING { "{}" } else { before });
+    }
+    for kind in NO_OBJECTS {
+        for before in [format!(r#"{{"a":{kind}}}"#), format!(r#"{{"a":{{"b":{kind}}}}}"#)] {
+            is_skipped(&before, &set(at, "1"), "set.target_not_object");
+            is_skipped(&before, &increment(at, "1"), "increment.target_not_object");
+            is_skipped(&before, &decrement(at, "1"), "decrement.target_not_object");
+            is_skipped(&before, &remove(at), "remove.target_not_object");
+        }
+    }
+}
+
+#[test]
 fn operations_see_what_the_ones_before_them_did() {
     let ops = format!(
         "[{},{},{},{},{},{},{}]",
