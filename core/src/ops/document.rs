@@ -11,6 +11,8 @@ use crate::json::{Json, JsonError, depth};
 #[derive(Debug)]
 pub struct Document {
     tree: Tree,
+    /// About how many bytes of memory the tree takes.
+    tree_bytes: usize,
     text: Option<Json>,
     /// How deep the value is nested, at most.
     depth: usize,
@@ -21,6 +23,7 @@ impl Document {
     pub fn new(value: Option<&Json>) -> Document {
         Document {
             tree: Tree::new(value),
+            tree_bytes: 0,
             text: value.cloned(),
             depth: value.map_or(0, |value| depth(value.as_str())),
         }
@@ -47,7 +50,8 @@ impl Document {
             self.tree.ensure_present();
         }
         self.tree.ensure_present();
-        let after = self.tree.settle();
+        let (after, tree_bytes) = self.tree.settle();
+        self.tree_bytes = tree_bytes;
         self.depth = self.depth.max(1);
         self.text = Some(after.clone());
         Applied { after, errors }
@@ -69,7 +73,7 @@ impl Document {
 
     /// About how many bytes of memory it holds on to, its text included.
     pub fn bytes(&self) -> usize {
-        size_of::<Document>() + self.tree.bytes() + self.text.as_ref().map_or(0, |text| text.as_str().len())
+        size_of::<Document>() + self.tree_bytes + self.text.as_ref().map_or(0, |text| text.as_str().len())
     }
 }
 

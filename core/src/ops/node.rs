@@ -167,24 +167,30 @@ impl Node {
         }
     }
 
-    /// The value as text, the very text that it came as if nothing changed. An object is of that text from then
-    /// on and stays taken apart; anything else becomes that text.
-    pub(super) fn settle(&mut self) -> Json {
+    /// The value as text, the very text that it came as if nothing changed, and about how many bytes of memory
+    /// it takes beside that. An object is of that text from then on and stays taken apart; anything else becomes
+    /// that text.
+    pub(super) fn settle(&mut self) -> (Json, usize) {
         let changed = self.note_changes();
         let text = match self {
             Node::Object(object) if !changed => object.settled(),
             Node::Text(text) | Node::OutOfRange(text) => text.to_json(),
             _ => {
-                let mut out = String::new();
+                // Most updates leave a text about as long as it was.
+                let len = if let Node::Object(object) = self { object.source_len() } else { 0 };
+                let mut out = String::with_capacity(len + 64);
                 self.write(&mut out);
                 Json::trusted(out)
             }
         };
-        match self {
+        let bytes = match self {
             Node::Object(object) => object.adopt(&text),
-            _ => *self = Node::value(&text),
-        }
-        text
+            _ => {
+                *self = Node::value(&text);
+                0
+            }
+        };
+        (text, bytes)
     }
 
     fn kind(&self) -> Kind {

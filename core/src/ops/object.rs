@@ -198,10 +198,18 @@ impl Object {
         self.source.move_to(start..out.len());
     }
 
-    /// The text in which the object was written is `text`.
-    pub(super) fn adopt(&mut self, text: &Json) {
+    /// The text in which the object was written is `text`. Returns about how many bytes of memory it takes beside
+    /// that.
+    pub(super) fn adopt(&mut self, text: &Json) -> usize {
         self.source.adopt(text);
-        self.objects_mut().for_each(|object| object.adopt(text));
+        let within: usize = self.objects_mut().map(|object| object.adopt(text)).sum();
+        let index = self.index.as_ref().map_or(0, Index::bytes);
+        size_of::<Object>() + self.members.capacity() * size_of::<Member>() + index + within
+    }
+
+    /// How long the text is that it was opened from, in bytes.
+    pub(super) fn source_len(&self) -> usize {
+        self.source.range().len()
     }
 
     /// The text of an object in which nothing changed.
@@ -209,14 +217,6 @@ impl Object {
         let text = self.source.to_json();
         self.move_to(0);
         text
-    }
-
-    /// About how many bytes of memory it takes, beside the text.
-    pub(super) fn bytes(&self) -> usize {
-        let index = self.index.as_ref().map_or(0, Index::bytes);
-        let within: usize =
-            self.members.iter().filter_map(|member| member.value.object()).map(Object::bytes).sum();
-        size_of::<Object>() + self.members.capacity() * size_of::<Member>() + index + within
     }
 
     /// The object's text, unchanged, is now found at `start` of another text.
@@ -379,16 +379,6 @@ impl Key {
 }
 
 impl Slot {
-    fn object(&self) -> Option<&Object> {
-        match self {
-            Slot::Held(node) => match &**node {
-                Node::Object(object) => Some(object),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
     fn object_mut(&mut self) -> Option<&mut Object> {
         match self {
             Slot::Held(node) => match &mut **node {
@@ -400,7 +390,7 @@ impl Slot {
     }
 
     fn is_object(&self) -> bool {
-        self.object().is_some()
+        matches!(self, Slot::Held(node) if matches!(**node, Node::Object(_)))
     }
 }
 

@@ -80,18 +80,10 @@ impl Tree {
         }
     }
 
-    /// The value as text, null if there is none. From then on the tree is of that text: what was changed is text
-    /// again, objects stay taken apart.
-    pub(super) fn settle(&mut self) -> Json {
-        self.root.as_mut().map_or_else(Json::null, Node::settle)
-    }
-
-    /// About how many bytes of memory it takes, beside the text.
-    pub(super) fn bytes(&self) -> usize {
-        match &self.root {
-            Some(Node::Object(object)) => object.bytes(),
-            _ => 0,
-        }
+    /// The value as text, null if there is none, and about how many bytes of memory the tree takes beside it. From
+    /// then on the tree is of that text: what was changed is text again, objects stay taken apart.
+    pub(super) fn settle(&mut self) -> (Json, usize) {
+        self.root.as_mut().map_or_else(|| (Json::null(), 0), Node::settle)
     }
 }
 

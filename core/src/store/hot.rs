@@ -64,3 +64,83 @@ impl Hot {
 fn cost(document: &Document) -> usize {
     document.bytes() + OVERHEAD
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+    use crate::name::{GroupName, GroupPath, ItemId, StreamName};
+    use crate::ops;
+
+    fn item(id: &str) -> ItemPath {
+        let group = GroupPath { stream: StreamName::trusted("s"), group: GroupName::trusted("g") };
+        ItemPath { group, id: ItemId::trusted(id) }
+    }
+
+    /// Updates an item's value once.
+    fn update(hot: &mut Hot, id: &str, value: &Json) -> Json {
+        let ops = serde_json::from_str(r#"[{"type":"increment","path":"n","by":1}]"#).expect("JSON");
+        let ops = ops::parse(ops, &Limits::default()).expect("operations");
+        let mut document = hot.take(&item(id), Some(value));
+        let after = document.apply(&ops).after;
+        hot.keep(item(id), document);
+        after
+    }
+
+    fn value(text_bytes: usize) -> Json {
+        Json::trusted(format!(r#"{{"n":0,"text":"{}"}}"#, "x".repeat(text_bytes)))
+    }
+
+    fn kept(hot: &Hot) -> Vec<&str> {
+        hot.by_turn.values().map(|item| item.id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_document_is_used_for_its_own_text_only() {
+        let mut hot = Hot::default();
+        let first = update(&mut hot, "a", &value(0));
+        let other = Json::trusted(r#"{"n":10}"#);
+        assert!(hot.take(&item("a"), Some(&other)).is_of(Some(&other)));
+        assert_eq!(update(&mut hot, "a", &first).as_str(), r#"{"n":2,"text":""}"#);
+        assert_eq!(update(&mut hot, "a", &other).as_str(), r#"{"n":11}"#);
+        assert_eq!(update(&mut hot, "a", &Json::trusted(first.as_str())).as_str(), r#"{"n":2,"text":""}"#);
+        assert!(hot.take(&item("a"), None).is_of(None));
+    }
+
+    #[test]
+    fn what_was_not_updated_for_longest_is_forgotten_first() {
+        let mut hot = Hot::default();
+        let quarter = value(MOST_BYTES / 4 - 4_096);
+        for id in ["a", "b", "c", "d", "a"] {
+            update(&mut hot, id, &quarter);
+        }
+        assert_eq!(kept(&hot), ["b", "c", "d", "a"]);
+        update(&mut hot, "e", &quarter);
+        assert_eq!(kept(&hot), ["c", "d", "a", "e"]);
+        update(&mut hot, "f", &value(MOST_BYTES / 2));
+        assert_eq!(kept(&hot), ["a", "e", "f"]);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_counted() {
+        let mut hot = Hot::default();
+        for i in 0..200_000 {
+            update(&mut hot, &i.to_string(), &value(i % 100));
+            assert!(hot.bytes <= MOST_BYTES);
+        }
+        assert!(hot.bytes > MOST_BYTES / 2, "there is room for many: {} bytes", hot.bytes);
+        assert_eq!(hot.documents.len(), hot.by_turn.len());
+        while let Some(item) = hot.by_turn.values().next().cloned() {
+            hot.forget(&item);
+        }
+        assert_eq!((hot.bytes, hot.documents.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_is_not_kept_and_costs_the_others_nothing() {
+        let mut hot = Hot::default();
+        update(&mut hot, "small", &value(0));
+        update(&mut hot, "large", &value(MOST_BYTES));
+        assert_eq!(kept(&hot), ["small"]);
+    }
+}
