@@ -77,6 +77,8 @@ fn of_duplicate_keys_the_last_counts_and_a_write_drops_the_others() {
         (r#"{"type":"merge","value":{"n":9}}"#, r#"{"x":0,"n":9,"o":{"a":1},"o":{"b":1}}"#),
         (r#"{"type":"remove","path":"n"}"#, r#"{"x":0,"o":{"a":1},"o":{"b":1}}"#),
         (r#"{"type":"append","path":["o","b2"],"value":1}"#, r#"{"n":1,"x":0,"n":5,"o":{"b":1,"b2":[1]}}"#),
+        (r#"{"type":"remove","path":["o","b"]}"#, r#"{"n":1,"x":0,"n":5,"o":{}}"#),
+        (r#"{"type":"remove","path":["o","a"]}"#, before),
     ] {
         becomes(before, op, after);
     }
