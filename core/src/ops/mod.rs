@@ -100,9 +100,8 @@ fn set(tree: &mut Tree, path: &Path, value: &Json) -> Result<(), Refusal> {
 /// What is not there needs no removing, and nothing is made on the way to it.
 fn remove(tree: &mut Tree, path: &Path) -> Result<(), Refusal> {
     if let Some(mut place) = tree.existing_place(path)?
-        && (path.is_root() || place.get().is_some())
+        && place.remove()
     {
-        place.remove();
         tree.drop_shadowed(path);
     }
     Ok(())

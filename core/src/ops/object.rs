@@ -121,15 +121,15 @@ impl Object {
         }
     }
 
-    /// Removes a key and all duplicates of it.
-    pub(super) fn remove(&mut self, key: &str) {
-        if let Some(position) = self.find_sole(key.as_bytes()) {
-            self.members[position].value = Slot::Gone;
-            self.changed = true;
-            if let Some(index) = &mut self.index {
-                index.added.remove(key.as_bytes());
-            }
+    /// Removes a key and all duplicates of it. Says whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let Some(position) = self.find_sole(key.as_bytes()) else { return false };
+        self.members[position].value = Slot::Gone;
+        self.changed = true;
+        if let Some(index) = &mut self.index {
+            index.added.remove(key.as_bytes());
         }
+        true
     }
 
     /// Takes note of what changed within. Says whether anything did.

@@ -114,10 +114,13 @@ impl Place<'_> {
         }
     }
 
-    /// Removes the key; at the root, where there is none, leaves null.
-    pub(super) fn remove(&mut self) {
+    /// Removes the key, and says whether it was there; at the root, where there is none, leaves null.
+    pub(super) fn remove(&mut self) -> bool {
         match self {
-            Place::Root(root) => **root = Some(Node::value(&Json::null())),
+            Place::Root(root) => {
+                **root = Some(Node::value(&Json::null()));
+                true
+            }
             Place::Member(object, key) => object.remove(key),
         }
     }
