@@ -1,5 +1,7 @@
 //! Laws that hold for all values and operations, odd spellings included.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -209,6 +211,39 @@ proptest! {
         let merge = op_text("merge", &path, "value", &value);
         let (once, code) = one(&before, &merge);
         prop_assert_eq!(one(&once, &merge), (once, code));
+    }
+
+    #[test]
+    fn an_appended_element_is_the_last_and_the_others_stay(
+        elements in vec(value(), 0..6),
+        appended in vec(value(), 1..4),
+    ) {
+        let append = |value: &String| op_text("append", r#"["l"]"#, "value", value);
+        let ops = format!("[{}]", appended.iter().map(append).collect::<Vec<_>>().join(","));
+        let Applied { after, errors } = applied(&format!(r#"{{"l":[{}]}}"#, elements.join(",")), &ops);
+        prop_assert_eq!(errors, []);
+        let after: BTreeMap<String, Vec<&RawValue>> = serde_json::from_str(after.as_str()).unwrap();
+        let after: Vec<&str> = after["l"].iter().map(|element| element.get()).collect();
+        prop_assert_eq!(after, [elements, appended].concat());
+    }
+
+    #[test]
+    fn appended_text_is_put_to_the_end_of_the_string(before in any::<String>(), more in vec(any::<String>(), 1..4)) {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let append = |more: &String| op_text("append", r#""s""#, "value", &text(more));
+        let ops = format!("[{}]", more.iter().map(append).collect::<Vec<_>>().join(","));
+        let Applied { after, errors } = applied(&format!(r#"{{"s":{}}}"#, text(&before)), &ops);
+        prop_assert_eq!(errors, []);
+        let after: BTreeMap<String, String> = serde_json::from_str(after.as_str()).unwrap();
+        prop_assert_eq!(&after["s"], &(before + &more.concat()));
+    }
+
+    #[test]
+    fn a_value_grows_by_no_more_than_what_is_put_into_it(before in before(), ops in vec(op(), 0..8)) {
+        let ops = format!("[{}]", ops.join(","));
+        let Applied { after, .. } = applied(&before, &ops);
+        prop_assert!(after.as_str().len() <= before.len() + ops.len() + 2);
+        prop_assert!(depth(after.as_str()) <= depth(&before).max(depth(&ops)) + 33);
     }
 
     #[test]
