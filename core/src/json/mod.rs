@@ -1,5 +1,7 @@
 //! Values: JSON text, checked once on the way in and never changed after.
 
+mod equal;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +79,14 @@ impl Json {
     /// Whether both are the same text in memory: clones of each other.
     pub fn is_same_text(&self, other: &Json) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether both are the same value, however they are spelled: `==` compares the texts. Numbers are compared by
+    /// their exact decimal value, strings by what their escapes stand for, objects without the order of their
+    /// members, where of a key that comes twice the last one counts. A number whose exponent is beyond 64 bits is
+    /// equal to its own spelling only, unless it is zero. Takes about the time that reading both texts does.
+    pub fn same_value(&self, other: &Json) -> bool {
+        equal::same_value(&self.0, &other.0)
     }
 
     /// Whether the value is `null`.
