@@ -220,7 +220,7 @@ fn any_text_is_a_name_and_any_json_comes_back_as_it_was_sent() {
 fn the_depth_limit_is_inclusive_and_values_at_the_size_limit_pass() {
     let mut config = CoreConfig::default();
     config.limits.value_bytes = 1_000;
-    config.limits.group_bytes = 8_192 + 3_000;
+    config.limits.group_bytes = 8_192 + 3_150;
     let mut world = World::with_config(config);
     let worker = world.worker();
     let text = |len: usize| format!("{:?}", "x".repeat(len - 2));
@@ -241,7 +241,7 @@ fn the_depth_limit_is_inclusive_and_values_at_the_size_limit_pass() {
     too large! STREAM_SET_ERROR: `data` is 1001 bytes of JSON; the limit is 1000 (`value_bytes
     largest: {"new_value":"xxxxxxx
     second: {"new_value":"xxxxxxxx
-    too many! STREAM_SET_ERROR: the group would hold 3006 bytes; the limit is 11192 (`group_by
+    too many! STREAM_SET_ERROR: the group would hold 3156 bytes; the limit is 11342 (`group_by
     filling: {"new_value":"xxxxxxx
     smaller: {"new_value":1,"old_value":"xxx
     sent: null

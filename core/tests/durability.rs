@@ -40,7 +40,7 @@ fn a_change_is_told_only_after_it_is_durable() {
 #[test]
 fn every_answer_that_tells_of_a_dirty_group_waits_for_it() {
     let mut world = World::durable();
-    world.config.limits.group_bytes = 8_192 + 40;
+    world.config.limits.group_bytes = 8_192 + 60;
     let mut world = World::with_config(world.config);
     let worker = world.worker();
     world.set(worker, "set", "g", "a", "1");
@@ -57,7 +57,7 @@ fn every_answer_that_tells_of_a_dirty_group_waits_for_it() {
         "set: {\"new_value\":1,\"old_value\":null}",
         "no-op: {\"old_value\":null}",
         "missing: nothing",
-        "too large! STREAM_SET_ERROR: the group would hold 49 bytes; the limit is 8232 (`group_bytes`)",
+        "too large! STREAM_SET_ERROR: the group would hold 149 bytes; the limit is 8252 (`group_bytes`)",
         "groups: [\"g\"]",
         "all: {\"count\":1,\"stream\":[{\"groups\":[\"g\"],\"id\":\"s\"}]}",
     ]

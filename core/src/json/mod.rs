@@ -104,6 +104,16 @@ impl fmt::Debug for Json {
     }
 }
 
+/// How long `text` is as a JSON string, at most, whichever escapes are written.
+pub(crate) fn quoted_len(text: &str) -> usize {
+    let len = |byte| match byte {
+        0..=0x1f => r"\u0000".len(),
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    text.bytes().map(len).sum::<usize>() + 2
+}
+
 /// What a JSON text is, for people.
 pub(crate) fn kind_of(json: &str) -> &'static str {
     match json.as_bytes().first() {

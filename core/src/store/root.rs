@@ -2,7 +2,7 @@
 
 use im::OrdMap;
 
-use crate::json::Json;
+use crate::json::{Json, quoted_len};
 use crate::log::Revision;
 use crate::name::ItemId;
 use crate::time::Stamp;
@@ -38,7 +38,7 @@ impl Snapshot {
         self.items.len()
     }
 
-    /// How many bytes the items' values and ids are.
+    /// How many bytes the items are as a list with ids and revisions, at most.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -108,7 +108,8 @@ impl Root {
     }
 }
 
-/// What an item counts against the limit of its group: its text in a list, and its id.
+/// What an item counts against the limit of its group: its text in a list with ids and revisions, at most.
 pub(super) fn weight(id: &ItemId, value: &Json) -> usize {
-    id.as_str().len() + value.as_str().len() + 1
+    const AROUND: usize = r#"{"id":,"value":,"revision":18446744073709551615},"#.len();
+    quoted_len(id.as_str()) + value.as_str().len() + AROUND
 }

@@ -70,12 +70,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::json::quoted_len;
 
     proptest! {
         #[test]
         fn a_string_reads_back(text in any::<String>()) {
             let mut out = String::new();
             push_string(&mut out, &text);
+            prop_assert!(out.len() <= quoted_len(&text));
             prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
         }
     }
