@@ -3,6 +3,7 @@
 use crate::error::CallError;
 use crate::json::Json;
 use crate::key::WorkerKey;
+use crate::log::Revision;
 use crate::name::{FunctionId, GroupName, StreamName};
 use crate::ops::OpError;
 use crate::store::Snapshot;
@@ -28,6 +29,13 @@ pub enum Answer {
     Nothing,
     /// A value of the store's, such as that of `stream::get`.
     Value(Json),
+    /// `stream::get` with `"revision": true`.
+    ItemWithRevision {
+        /// The value; `None` if there is no such item.
+        value: Option<Json>,
+        /// The revision of its last change; 0 if there is no such item.
+        revision: Revision,
+    },
     /// What a worker's handler returned.
     Returned(Json),
     /// `stream::set` and `stream::update`.
@@ -38,14 +46,20 @@ pub enum Answer {
         new: Json,
         /// The operations that were skipped.
         errors: Vec<OpError>,
+        /// The revision of this change, if the caller wants to know.
+        revision: Option<Revision>,
     },
     /// `stream::delete`.
     Deleted {
         /// The value that was removed; `None` if the item did not exist.
         old: Option<Json>,
+        /// The revision of the removal, 0 if there was nothing to remove; if the caller wants to know.
+        revision: Option<Revision>,
     },
     /// `stream::list`.
     Items(Snapshot),
+    /// `stream::list` with `"revision": true`.
+    ItemsWithRevisions(Snapshot),
     /// `stream::list_groups`.
     Groups(Vec<GroupName>),
     /// `stream::list_all`.
@@ -60,16 +74,20 @@ pub fn size_hint(outcome: &Outcome) -> usize {
     let names = |groups: &[GroupName]| groups.iter().map(|group| group.as_str().len() + 16).sum::<usize>();
     256 + match outcome {
         Ok(Answer::Nothing) => 0,
-        Ok(Answer::Items(items)) => items.bytes(),
+        Ok(Answer::Items(items) | Answer::ItemsWithRevisions(items)) => items.bytes(),
         Ok(Answer::Value(value) | Answer::Returned(value)) => value.as_str().len(),
-        Ok(Answer::Changed { old, new, errors }) => {
+        Ok(Answer::ItemWithRevision { value, .. }) => json(value),
+        Ok(Answer::Changed { old, new, errors, .. }) => {
             let errors = errors.iter().map(|error| error.message.len() + 64).sum::<usize>();
             json(old) + new.as_str().len() + errors
         }
-        Ok(Answer::Deleted { old }) => json(old),
+        Ok(Answer::Deleted { old, .. }) => json(old),
         Ok(Answer::Groups(groups)) => names(groups),
         Ok(Answer::Streams(streams)) => streams.iter().map(|(_, groups)| names(groups) + 64).sum(),
         Ok(Answer::Functions(functions)) => functions.len() * 16,
-        Err(error) => error.message.len() + error.stacktrace.as_ref().map_or(0, String::len),
+        Err(error) => {
+            let found = error.conflict.as_ref().map_or(0, |conflict| json(&conflict.value));
+            error.message.len() + error.stacktrace.as_ref().map_or(0, String::len) + found
+        }
     }
 }

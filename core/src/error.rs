@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::json::Json;
+use crate::log::Revision;
+
 /// The answer to a call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -12,12 +15,23 @@ pub struct CallError {
     pub message: String,
     /// Where a worker's handler failed, when it told.
     pub stacktrace: Option<String>,
+    /// What there is instead of what the call expected, with [`code::CONFLICT`] only.
+    pub conflict: Option<Conflict>,
+}
+
+/// An item that is not what a call expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The revision of its last change; 0 if there is no such item.
+    pub revision: Revision,
+    /// Its value, if there is such an item.
+    pub value: Option<Json>,
 }
 
 impl CallError {
     /// An error of the server's own.
     pub fn new(code: &'static str, message: impl Into<String>) -> CallError {
-        CallError { code: Cow::Borrowed(code), message: message.into(), stacktrace: None }
+        CallError { code: Cow::Borrowed(code), message: message.into(), stacktrace: None, conflict: None }
     }
 }
 
@@ -25,6 +39,8 @@ impl CallError {
 pub mod code {
     /// The input of a call is not what the function takes.
     pub const BAD_INPUT: &str = "deserialization_error";
+    /// The item is not what the call expected: nothing was changed.
+    pub const CONFLICT: &str = "STREAM_CONFLICT";
     /// Nobody has registered the function.
     pub const FUNCTION_NOT_FOUND: &str = "function_not_found";
     /// The worker that ran the call went away.

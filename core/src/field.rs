@@ -59,6 +59,24 @@ pub(crate) fn optional_name<T>(
     }
 }
 
+/// A field that may be absent or null, which is `false`, and else is true or false.
+pub(crate) fn flag(field: &str, raw: Option<&RawValue>) -> Result<bool, String> {
+    match raw.map(RawValue::get) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(format!("`{field}` must be true or false, got {}", kind_of(other))),
+    }
+}
+
+/// What came, for a message: cut where it would drown it.
+pub(crate) fn excerpt(text: &str) -> String {
+    const MOST_CHARS: usize = 60;
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
+        None => text.to_owned(),
+    }
+}
+
 pub(crate) fn missing(field: &str) -> String {
     format!("`{field}` is missing")
 }

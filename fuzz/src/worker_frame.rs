@@ -80,10 +80,10 @@ impl Server {
         let (group, item) = match command {
             Command::Set { item, .. }
             | Command::Update { item, .. }
-            | Command::Delete { item }
-            | Command::Get { item } => (&item.group, Some(&item.id)),
+            | Command::Delete { item, .. }
+            | Command::Get { item, .. } => (&item.group, Some(&item.id)),
             Command::Send { group, item, .. } => (group, item.as_ref()),
-            Command::List { group } => (group, None),
+            Command::List { group, .. } => (group, None),
             Command::ListGroups { .. } | Command::ListAll => return,
         };
         self.subscriptions += 1;

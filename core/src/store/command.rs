@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Expect;
 use crate::config::Limits;
 use crate::error::{CallError, code};
 use crate::field;
@@ -19,16 +20,26 @@ pub enum Command {
         item: ItemPath,
         /// What.
         data: Json,
+        /// What must hold before.
+        expect: Option<Expect>,
+        /// Whether the answer tells the change's revision; it does with every `expect`.
+        revision: bool,
     },
     /// `stream::get`: reads a value.
     Get {
         /// Which.
         item: ItemPath,
+        /// Whether the answer tells the revision of the item's last change.
+        revision: bool,
     },
     /// `stream::delete`: removes an item.
     Delete {
         /// Which.
         item: ItemPath,
+        /// What must hold before.
+        expect: Option<Expect>,
+        /// Whether the answer tells the removal's revision; it does with every `expect`.
+        revision: bool,
     },
     /// `stream::update`: applies operations to an item, atomically.
     Update {
@@ -36,11 +47,17 @@ pub enum Command {
         item: ItemPath,
         /// In order.
         ops: Vec<UpdateOp>,
+        /// What must hold before.
+        expect: Option<Expect>,
+        /// Whether the answer tells the change's revision; it does with every `expect`.
+        revision: bool,
     },
     /// `stream::list`: reads a group in creation order.
     List {
         /// Which.
         group: GroupPath,
+        /// Whether the answer tells ids and revisions.
+        revision: bool,
     },
     /// `stream::list_groups`: the names of a stream's groups.
     ListGroups {
@@ -127,12 +144,22 @@ impl Builtin {
         let input = Input::read(self, input, limits)?;
         Ok(match self {
             Builtin::Set => {
-                Command::Set { item: input.item()?, data: input.value("data", input.fields.data)? }
+                let (item, data) = (input.item()?, input.value("data", input.fields.data)?);
+                let (expect, revision) = input.expect()?;
+                Command::Set { item, data, expect, revision }
             }
-            Builtin::Get => Command::Get { item: input.item()? },
-            Builtin::Delete => Command::Delete { item: input.item()? },
-            Builtin::Update => Command::Update { item: input.item()?, ops: input.ops()? },
-            Builtin::List => Command::List { group: input.group()? },
+            Builtin::Get => Command::Get { item: input.item()?, revision: input.revision()? },
+            Builtin::Delete => {
+                let item = input.item()?;
+                let (expect, revision) = input.expect()?;
+                Command::Delete { item, expect, revision }
+            }
+            Builtin::Update => {
+                let (item, ops) = (input.item()?, input.ops()?);
+                let (expect, revision) = input.expect()?;
+                Command::Update { item, ops, expect, revision }
+            }
+            Builtin::List => Command::List { group: input.group()?, revision: input.revision()? },
             Builtin::ListGroups => Command::ListGroups { stream: input.stream()? },
             Builtin::ListAll => Command::ListAll,
             Builtin::Send => Command::Send {
@@ -162,6 +189,16 @@ impl Command {
             Command::Send { .. } => Builtin::Send,
         }
     }
+
+    /// What must hold for it to be applied, and of which item.
+    pub(super) fn precondition(&self) -> Option<(&ItemPath, &Expect)> {
+        match self {
+            Command::Set { item, expect, .. }
+            | Command::Delete { item, expect, .. }
+            | Command::Update { item, expect, .. } => Some((item, expect.as_ref()?)),
+            _ => None,
+        }
+    }
 }
 
 /// The fields that any of the functions take; others are ignored.
@@ -182,6 +219,10 @@ struct Fields<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     ops: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expect: Option<&'a RawValue>,
+    #[serde(borrow)]
+    revision: Option<&'a RawValue>,
 }
 
 /// The input of a call, on the way to a command.
@@ -198,7 +239,13 @@ impl<'a> Input<'a> {
             "null" if builtin == Builtin::ListAll => "{}",
             text => text,
         };
-        let fields = field::object(text).map_err(|message| bad_input(format!("the input {message}")))?;
+        let fields: Fields<'_> =
+            field::object(text).map_err(|message| bad_input(format!("the input {message}")))?;
+        let takes_expect = matches!(builtin, Builtin::Set | Builtin::Delete | Builtin::Update);
+        if fields.expect.is_some() && !takes_expect {
+            let message = "`expect` is taken by `stream::set`, `stream::update` and `stream::delete` only";
+            return Err(bad_input(message.to_owned()));
+        }
         Ok(Input { builtin, fields, limits })
     }
 
@@ -218,6 +265,18 @@ impl<'a> Input<'a> {
     /// An absent, null or empty `id` means the group.
     fn send_item(&self) -> Result<Option<ItemId>, CallError> {
         field::optional_name("id", self.fields.id, self.limits, ItemId::new).map_err(bad_input)
+    }
+
+    /// What must hold before, and whether the answer tells the revision.
+    fn expect(&self) -> Result<(Option<Expect>, bool), CallError> {
+        let value = |raw: &RawValue| self.value("expect.value", Some(raw));
+        let expect = self.fields.expect.map(|expect| Expect::parse(expect, value)).transpose()?;
+        let revision = self.revision()? || expect.is_some();
+        Ok((expect, revision))
+    }
+
+    fn revision(&self) -> Result<bool, CallError> {
+        field::flag("revision", self.fields.revision).map_err(bad_input)
     }
 
     fn ops(&self) -> Result<Vec<UpdateOp>, CallError> {

@@ -2,6 +2,7 @@
 
 use super::{Builtin, Command, Event, GroupKey};
 use crate::call::{self, Answer, Caller, Outcome};
+use crate::error::CallError;
 use crate::log::{Batch, BatchBytes, BatchNumber, Record, Salt};
 
 /// Something that nobody may see before a batch is durable.
@@ -24,7 +25,17 @@ impl Waiting {
             Waiting::Reply { outcome: Ok(Answer::Changed { old, .. }), .. } => {
                 256 + old.as_ref().map_or(0, |old| old.as_str().len())
             }
-            Waiting::Reply { outcome: Ok(Answer::Items(_) | Answer::Value(_)), .. } => 256,
+            Waiting::Reply {
+                outcome:
+                    Ok(
+                        Answer::Value(_)
+                        | Answer::ItemWithRevision { .. }
+                        | Answer::Items(_)
+                        | Answer::ItemsWithRevisions(_),
+                    )
+                    | Err(CallError { conflict: Some(_), .. }),
+                ..
+            } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
             Waiting::Event(event) => event.size_hint(),
         }

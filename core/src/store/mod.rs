@@ -7,11 +7,13 @@
 mod command;
 mod commit;
 mod contents;
+mod expect;
 mod hot;
 mod replay;
 mod root;
 
 pub use command::{Builtin, Command, ItemPath};
+pub use expect::Expect;
 pub use replay::{Damage, Recovered, Replay};
 pub use root::{Item, Snapshot};
 
@@ -116,7 +118,7 @@ pub(crate) enum Output {
     Release(Event),
 }
 
-/// What a group's limit leaves for the frame around its list: names, ids and fields.
+/// What a group's limit leaves for the frame around its list: the names and fields of the call.
 const LIST_ENVELOPE: usize = 8 << 10;
 
 /// How far ahead of the event at hand stamps are reserved, in milliseconds.
@@ -173,39 +175,44 @@ impl Store {
             out.push(Output::Reply { caller, outcome });
             return;
         }
+        if let Some((conflict, head)) = self.conflict(&command) {
+            let reply = Waiting::Reply { caller, command: builtin, outcome: Err(conflict), again: None };
+            return self.after(head, reply, out);
+        }
         let again = (!writes).then(|| command.clone());
         let (outcome, head) = match command {
-            Command::Set { item, data } => {
-                self.change(wall, builtin, &item, limits, out, |_| Ok((data, Vec::new())))
+            Command::Set { item, data, revision, .. } => {
+                self.change(wall, &item, revision, limits, out, |_| Ok((data, Vec::new())))
             }
-            Command::Update { item, ops } => {
+            Command::Update { item, ops, revision, .. } => {
                 let mut hot = std::mem::take(&mut self.hot);
                 let new_value = |old: Option<&Json>| update(&mut hot, &item, old, &ops, limits);
-                let done = self.change(wall, builtin, &item, limits, out, new_value);
+                let done = self.change(wall, &item, revision, limits, out, new_value);
                 self.hot = hot;
                 done
             }
-            Command::Delete { item } => self.delete(wall, &item, out),
+            Command::Delete { item, revision, .. } => self.delete(wall, &item, revision, out),
             Command::Send { group, item, kind, data } => {
                 let head = self.send(wall, &group, item, EventKind::Sent { kind, data }, out);
                 (Ok(Answer::Value(Json::null())), head)
             }
-            Command::Get { item } => {
+            Command::Get { item, revision } => {
                 let group = self.contents.get(&item.group);
-                let value =
-                    group.and_then(|group| group.newest().get(&item.id)).map(|item| item.value.clone());
-                (Ok(value.map_or(Answer::Nothing, Answer::Value)), group.and_then(Group::head))
+                let item = group.and_then(|group| group.newest().get(&item.id));
+                (Ok(read(item, revision)), group.and_then(Group::head))
             }
-            Command::List { group } => {
+            Command::List { group, revision } => {
                 let group = self.contents.get(&group);
                 let items = group.map(|group| group.newest().snapshot().clone()).unwrap_or_default();
-                (Ok(Answer::Items(items)), group.and_then(Group::head))
+                let answer = if revision { Answer::ItemsWithRevisions } else { Answer::Items };
+                (Ok(answer(items)), group.and_then(Group::head))
             }
             Command::ListGroups { stream } => {
                 (Ok(Answer::Groups(self.contents.groups_of(&stream))), self.commits.head())
             }
             Command::ListAll => (Ok(Answer::Streams(self.contents.all())), self.commits.head()),
         };
+        let outcome = outcome.map_err(|message| CallError::new(builtin.error_code(), message));
         let reply = Waiting::Reply { caller, command: builtin, outcome, again };
         self.after(head, reply, out);
     }
@@ -249,15 +256,21 @@ impl Store {
             }
         }
         for waiting in waiting {
-            let Waiting::Reply { caller, command, again, .. } = waiting else { continue };
+            let Waiting::Reply { caller, command, outcome, again } = waiting else { continue };
             match again {
                 // Reads don't look at the clock or the limits.
-                Some(read) => self.run(WallMs::default(), caller, read, &Limits::default(), out),
+                Some(again) => self.run(WallMs::default(), caller, again, &Limits::default(), out),
                 None => {
-                    let message = format!(
-                        "outcome_unknown: the store failed to write, so the change may be there after a restart \
-                         or not; read before you repeat it. {reason}"
-                    );
+                    let message = match wrote_nothing(&outcome) {
+                        true => format!(
+                            "nothing was written: the store failed to write what this call was checked against, \
+                             and takes no writes: {reason}"
+                        ),
+                        false => format!(
+                            "outcome_unknown: the store failed to write, so the change may be there after a \
+                             restart or not; read before you repeat it. {reason}"
+                        ),
+                    };
                     let outcome = Err(CallError::new(command.error_code(), message));
                     out.push(Output::Reply { caller, outcome });
                 }
@@ -285,16 +298,25 @@ impl Store {
         self.commits.head().is_none()
     }
 
-    /// Stores what `new_value` makes of an item's value. Returns the answer and the batch that it waits for.
+    /// Why a command is not applied: what it expects does not hold. With the batch that this answer waits for.
+    fn conflict(&self, command: &Command) -> Option<(CallError, Option<BatchNumber>)> {
+        let (item, expect) = command.precondition()?;
+        let group = self.contents.get(&item.group);
+        let conflict = expect.check(group.and_then(|group| group.newest().get(&item.id))).err()?;
+        Some((conflict, group.and_then(Group::head)))
+    }
+
+    /// Stores what `new_value` makes of an item's value. Returns the answer, with the revision if `tell` says so, or
+    /// why it can't be stored, and the batch that this waits for.
     fn change(
         &mut self,
         wall: WallMs,
-        command: Builtin,
         path: &ItemPath,
+        tell: bool,
         limits: &Limits,
         out: &mut Vec<Output>,
         new_value: impl FnOnce(Option<&Json>) -> Result<(Json, Vec<OpError>), String>,
-    ) -> (Outcome, Option<BatchNumber>) {
+    ) -> (Result<Answer, String>, Option<BatchNumber>) {
         let group = self.contents.get(&path.group);
         let root = group.map_or(&self.shared, Group::newest);
         let old = root.get(&path.id).map(|item| item.value.clone());
@@ -305,9 +327,7 @@ impl Store {
         let (new, errors) = match checked {
             Ok(done) => done,
             // Which error it is tells something about the state, so it waits for the state.
-            Err(message) => {
-                return (Err(CallError::new(command.error_code(), message)), group.and_then(Group::head));
-            }
+            Err(message) => return (Err(message), group.and_then(Group::head)),
         };
         let (revision, stamp) = (root.revision.next(), root.stamp.next(wall));
         let batch = self.commits.append(&Record::Put {
@@ -329,19 +349,22 @@ impl Store {
         };
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
         self.after(Some(batch), Waiting::Event(event), out);
-        (Ok(Answer::Changed { old, new, errors }), Some(batch))
+        (Ok(Answer::Changed { old, new, errors, revision: tell.then_some(revision) }), Some(batch))
     }
 
+    /// Removes an item. Returns the answer, with the revision if `tell` says so, and the batch that it waits for.
     fn delete(
         &mut self,
         wall: WallMs,
         path: &ItemPath,
+        tell: bool,
         out: &mut Vec<Output>,
-    ) -> (Outcome, Option<BatchNumber>) {
+    ) -> (Result<Answer, String>, Option<BatchNumber>) {
         let group = self.contents.get(&path.group);
         let root = group.map_or(&self.shared, Group::newest);
         let Some(old) = root.get(&path.id).map(|item| item.value.clone()) else {
-            return (Ok(Answer::Deleted { old: None }), group.and_then(Group::head));
+            let answer = Answer::Deleted { old: None, revision: tell.then_some(Revision(0)) };
+            return (Ok(answer), group.and_then(Group::head));
         };
         let (revision, stamp) = (root.revision.next(), root.stamp.next(wall));
         let batch = self.commits.append(&Record::Delete {
@@ -359,7 +382,7 @@ impl Store {
         };
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
         self.after(Some(batch), Waiting::Event(event), out);
-        (Ok(Answer::Deleted { old: Some(old) }), Some(batch))
+        (Ok(Answer::Deleted { old: Some(old), revision: tell.then_some(revision) }), Some(batch))
     }
 
     /// Stamps an event that is not stored. Returns the batch that it waits for.
@@ -450,6 +473,20 @@ impl Store {
             None => self.unchanged.stamp = self.unchanged.stamp.max(event.stamp),
         }
     }
+}
+
+/// The answer to a read of an item, with its revision if `tell` says so.
+fn read(item: Option<&Item>, tell: bool) -> Answer {
+    let value = item.map(|item| item.value.clone());
+    match tell {
+        true => Answer::ItemWithRevision { value, revision: item.map_or(Revision(0), |item| item.revision) },
+        false => value.map_or(Answer::Nothing, Answer::Value),
+    }
+}
+
+/// Whether a write came to nothing: a conflict, a value beyond a limit, the removal of what is not there.
+fn wrote_nothing(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(_) | Ok(Answer::Deleted { old: None, .. }))
 }
 
 /// What the operations of an update make of an item, if it can be stored.

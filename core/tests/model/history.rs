@@ -26,6 +26,19 @@ pub(crate) fn group_after(changes: &[Change], group: &str) -> (u64, Vec<(&'stati
     (revision, items)
 }
 
+/// The revision of an item's last change, and that of the one before; 0 without a change, and where the item is not.
+pub(crate) fn revisions_of(changes: &[Change], group: &str, item: &str) -> (u64, u64) {
+    let (mut now, mut before, mut revision) = (0, 0, 0);
+    for change in changes.iter().filter(|change| change.group == group) {
+        revision += 1;
+        if change.item == item {
+            before = now;
+            now = if change.value.is_some() { revision } else { 0 };
+        }
+    }
+    (now, before)
+}
+
 pub(crate) fn values_after(changes: &[Change], group: &str) -> (u64, Value) {
     let (revision, items) = group_after(changes, group);
     (revision, items.into_iter().map(|(_, value)| value).collect())

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use driver::{Seen, World};
 use headwater_core::key::{SessionKey, WorkerKey};
-use history::{Change, group_after, values_after};
+use history::{Change, group_after, revisions_of, values_after};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
@@ -116,6 +116,37 @@ impl Model {
                 let text = value.to_string();
                 self.changes.push(Change { group, item, value: Some(value) });
                 self.world.set(self.workers[worker], &id, group, item, &text);
+            }
+            Step::SetIf { worker, group, item, outdated } => {
+                let (group, item) = (GROUPS[group], ITEMS[item]);
+                let (now, before) = revisions_of(&self.changes, group, item);
+                let expect = if outdated { before } else { now };
+                let value = json!({"id": item, "n": self.calls});
+                let text = value.to_string();
+                let expected = if expect == now {
+                    let old = self.get(group, item).unwrap_or_default();
+                    self.changes.push(Change { group, item, value: Some(value.clone()) });
+                    let (revision, _) = group_after(&self.changes, group);
+                    let reply =
+                        json!({"old_value": old, "new_value": value, "revision": revision}).to_string();
+                    Expected::Change { number: self.changes.len() - 1, reply }
+                } else {
+                    let found = if now == 0 {
+                        "absent (revision 0)".to_owned()
+                    } else {
+                        format!("at revision {now}")
+                    };
+                    let wanted = if expect == 0 { "0 (absent)".to_owned() } else { expect.to_string() };
+                    let reply = format!(
+                        "STREAM_CONFLICT: the item is {found}, expected revision {wanted}: read it again and decide"
+                    );
+                    Expected::NoOp { saw: self.head(group), reply }
+                };
+                let id = self.expect(expected);
+                let input = format!(
+                    r#"{{"stream_name":"s","group_id":"{group}","item_id":"{item}","data":{text},"expect":{{"revision":{expect}}}}}"#
+                );
+                self.world.call(self.workers[worker], &id, "stream::set", &input);
             }
             Step::Delete { worker, group, item } => {
                 let (group, item) = (GROUPS[group], ITEMS[item]);
@@ -222,7 +253,10 @@ impl Model {
             match expected {
                 Expected::Get { group, item, .. } => assert_eq!(reply, self.get_reply(group, item)),
                 Expected::List { group, .. } => assert_eq!(reply, self.list_reply(group)),
-                _ => assert!(reply.contains("outcome_unknown"), "{reply}"),
+                Expected::NoOp { .. } => assert!(reply.contains("nothing was written"), "{reply}"),
+                Expected::Change { .. } | Expected::Sent { .. } => {
+                    assert!(reply.contains("outcome_unknown"), "{reply}");
+                }
             }
         }
         assert!(replies.is_empty(), "{replies:?}");

@@ -16,6 +16,13 @@ pub(crate) enum Step {
         item: usize,
         null: bool,
     },
+    /// With the item's revision as its precondition, or that of its last change before.
+    SetIf {
+        worker: usize,
+        group: usize,
+        item: usize,
+        outdated: bool,
+    },
     Delete {
         worker: usize,
         group: usize,
@@ -71,6 +78,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (at.clone(), prop::bool::weighted(0.1))
             .prop_map(|((worker, group, item), null)| Step::Set { worker, group, item, null }),
+        4 => (at.clone(), any::<bool>())
+            .prop_map(|((worker, group, item), outdated)| Step::SetIf { worker, group, item, outdated }),
         3 => at.clone().prop_map(|(worker, group, item)| Step::Delete { worker, group, item }),
         2 => at.prop_map(|(worker, group, item)| Step::Get { worker, group, item }),
         2 => (worker.clone(), group.clone()).prop_map(|(worker, group)| Step::List { worker, group }),

@@ -438,5 +438,6 @@ fn handler_error(raw: &RawValue) -> CallError {
         code: code.map_or(Cow::Borrowed(code::INVOCATION_FAILED), |code| Cow::Owned(cut(code))),
         message: cut(message.unwrap_or_else(text)),
         stacktrace: stacktrace.map(cut),
+        conflict: None,
     }
 }

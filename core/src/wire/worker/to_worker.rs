@@ -4,6 +4,7 @@ use super::Payload;
 use crate::call::{self, Answer, Outcome};
 use crate::error::{CallError, code};
 use crate::json::Json;
+use crate::log::Revision;
 use crate::name::FunctionId;
 use crate::rng::Uuid;
 use crate::wire::text::{push_array, push_json_member, push_key, push_string, push_text_member};
@@ -137,7 +138,13 @@ fn push_answer(out: &mut String, answer: &Answer) {
     match answer {
         Answer::Nothing => {}
         Answer::Value(value) | Answer::Returned(value) => out.push_str(value.as_str()),
-        Answer::Changed { old, new, errors } => {
+        Answer::ItemWithRevision { value, revision } => {
+            out.push_str(r#"{"value":"#);
+            out.push_str(value.as_ref().map_or("null", Json::as_str));
+            push_revision(out, *revision);
+            out.push('}');
+        }
+        Answer::Changed { old, new, errors, revision } => {
             push_old_value(out, old.as_ref());
             push_json_member(out, "new_value", new);
             if !errors.is_empty() {
@@ -149,13 +156,26 @@ fn push_answer(out: &mut String, answer: &Answer) {
                     out.push('}');
                 });
             }
+            if let Some(revision) = revision {
+                push_revision(out, *revision);
+            }
             out.push('}');
         }
-        Answer::Deleted { old } => {
+        Answer::Deleted { old, revision } => {
             push_old_value(out, old.as_ref());
+            if let Some(revision) = revision {
+                push_revision(out, *revision);
+            }
             out.push('}');
         }
         Answer::Items(items) => push_array(out, items.iter(), |out, item| out.push_str(item.value.as_str())),
+        Answer::ItemsWithRevisions(items) => push_array(out, items.iter(), |out, item| {
+            out.push_str(r#"{"id":"#);
+            push_string(out, item.id.as_str());
+            push_json_member(out, "value", &item.value);
+            push_revision(out, item.revision);
+            out.push('}');
+        }),
         Answer::Groups(groups) => {
             push_array(out, groups.iter(), |out, group| push_string(out, group.as_str()))
         }
@@ -189,12 +209,22 @@ fn push_old_value(out: &mut String, old: Option<&Json>) {
     out.push_str(old.map_or("null", Json::as_str));
 }
 
+fn push_revision(out: &mut String, revision: Revision) {
+    push_key(out, "revision");
+    out.push_str(&revision.0.to_string());
+}
+
 /// `stacktrace` only if there is one: clients take a null for an error of another shape.
 fn push_error(out: &mut String, error: &CallError) {
     push_key(out, "error");
     out.push_str(r#"{"code":"#);
     push_string(out, &error.code);
     push_text_member(out, "message", &error.message);
+    if let Some(conflict) = &error.conflict {
+        push_revision(out, conflict.revision);
+        push_key(out, "value");
+        out.push_str(conflict.value.as_ref().map_or("null", Json::as_str));
+    }
     if let Some(stacktrace) = &error.stacktrace {
         push_text_member(out, "stacktrace", stacktrace);
     }
