@@ -16,7 +16,7 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Largest value of an item or payload of an event. Default 8 MiB.
     pub value_bytes: usize,
-    /// Largest group: its values and item ids together. Default 64 MiB, so that a list fits a frame.
+    /// Largest group: its items as a list with ids and revisions. Default 64 MiB, so that a list fits a frame.
     pub group_bytes: usize,
     /// Most operations of one update. Default 10,000.
     pub update_ops: usize,

@@ -52,6 +52,16 @@ async fn the_tour_does_what_it_says() {
 }
 
 #[tokio::test]
+async fn the_seat_is_booked_once() {
+    let server = Server::start().await;
+    let folder = TempDir::with_prefix("headwater-seat-").expect("a temporary folder can be made");
+    save(folder.path(), "seat.mjs", "js", &server);
+    let mut seat = Script::elsewhere(&server, folder.path(), "seat.mjs");
+    assert_eq!(seat.wait_for("seat:").await, "booked, taken by Alice");
+    seat.succeeds().await;
+}
+
+#[tokio::test]
 async fn the_printed_configuration_is_right() {
     let folder = TempDir::with_prefix("headwater-config-").expect("a temporary folder can be made");
     let file = folder.path().join("headwater.yaml");
