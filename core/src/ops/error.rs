@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+pub(super) use crate::field::excerpt;
 use crate::json::JsonError;
 
 /// The operations, as the `type` of an operation names them.
@@ -211,13 +212,4 @@ pub enum OpFault {
     /// Its `value` can't be a value.
     #[error("`value` {0}")]
     BadValue(#[from] JsonError),
-}
-
-/// A text for a message, cut where it would drown it.
-pub(super) fn excerpt(text: &str) -> String {
-    const MOST_CHARS: usize = 60;
-    match text.char_indices().nth(MOST_CHARS) {
-        Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
-        None => text.into(),
-    }
 }

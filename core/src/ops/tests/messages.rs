@@ -52,6 +52,7 @@ fn a_skipped_operation_says_what_was_in_its_way() {
         r#"{"type":"increment","path":"s","by":1}"#,
         r#"{"type":"increment","path":"n","by":1}"#,
         r#"{"type":"decrement","path":"far","by":1}"#,
+        r#"{"type":"increment","path":"far","by":1}"#,
         r#"{"type":"append","path":"s","value":1}"#,
         r#"{"type":"append","path":"o","value":1}"#,
         r#"{"type":"append","path":["o","t","u"],"value":1}"#,
@@ -60,10 +61,11 @@ fn a_skipped_operation_says_what_was_in_its_way() {
     increment.not_number | ops[0]: `increment`: "s" is a string, not a number
     increment.not_number | ops[1]: `increment`: "n" is 18446744073709551615; with 1 added it would be outside of -9223372036854775808 to 18446744073709551615
     decrement.not_number | ops[2]: `decrement`: "far" is -1e999; only integers from -9223372036854775808 to 18446744073709551615 and finite floats can be added to
-    append.type_mismatch | ops[3]: `append`: "s" is a string: it takes only strings, not a number
-    append.type_mismatch | ops[4]: `append`: "o" is an object, not an array, a string or null
-    append.target_not_object | ops[5]: `append`: the path ["o", "t", "u"] needs an object at ["o", "t"], found a boolean
-    append.type_mismatch | ops[6]: `append`: the root is an object, not an array, a string or null
+    increment.not_number | ops[3]: `increment`: "far" is -1e999; only integers from -9223372036854775808 to 18446744073709551615 and finite floats can be added to
+    append.type_mismatch | ops[4]: `append`: "s" is a string: it takes only strings, not a number
+    append.type_mismatch | ops[5]: `append`: "o" is an object, not an array, a string or null
+    append.target_not_object | ops[6]: `append`: the path ["o", "t", "u"] needs an object at ["o", "t"], found a boolean
+    append.type_mismatch | ops[7]: `append`: the root is an object, not an array, a string or null
     "#);
     insta::assert_snapshot!(skips("[]", &[r#"{"type":"set","path":"a","value":1}"#]), @r#"set.target_not_object | ops[0]: `set`: the path "a" needs an object at the root, found an array"#);
 }
