@@ -1,5 +1,6 @@
 //! The laws of update operations.
 
+mod documents;
 mod exact_text;
 mod messages;
 mod properties;
