@@ -82,7 +82,7 @@ enum Kind {
 struct Token {
     /// Where its text starts; that of a string without its quotes, in what was decoded if it has escapes.
     start: u32,
-    /// Where its text ends.
+    /// Where its text ends; for an array or an object, where that of its opening bracket does.
     end: u32,
     /// The token after it and all that is within it.
     next: u32,
@@ -105,55 +105,61 @@ impl<'a> Tape<'a> {
     fn read(text: &'a str) -> Option<Tape<'a>> {
         u32::try_from(text.len()).ok()?;
         let bytes = text.as_bytes();
-        let mut tokens: Vec<Token> = Vec::new();
-        let mut decoded = Vec::new();
+        let mut tape = Tape { text, decoded: Vec::new(), tokens: Vec::new() };
         let mut open: Vec<usize> = Vec::new();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            let start = at;
-            at += 1;
-            let (kind, escaped) = match byte {
-                b',' | b':' => continue,
-                byte if is_space(byte) => continue,
-                b'[' => (Kind::Array, false),
-                b'{' => (Kind::Object, false),
+            let end = at + 1;
+            at = match byte {
+                b'[' | b'{' => {
+                    open.push(tape.tokens.len());
+                    tape.push(if byte == b'[' { Kind::Array } else { Kind::Object }, at, end);
+                    end
+                }
                 b']' | b'}' => {
-                    let opener = open.pop()?;
-                    let next = offset(tokens.len());
-                    let token = tokens.get_mut(opener)?;
-                    let matches = (token.kind == Kind::Object) == (byte == b'}');
-                    (token.end, token.next) = (offset(at), next);
-                    if !matches {
-                        return None;
-                    }
-                    continue;
+                    tape.close(open.pop()?, if byte == b']' { Kind::Array } else { Kind::Object })?;
+                    end
                 }
-                b'"' => {
-                    let (quote, escaped) = string_end(bytes, at)?;
-                    let (mut start, mut end) = (at, quote);
-                    if escaped {
-                        start = decoded.len();
-                        decode(text.get(at..quote)?, &mut decoded);
-                        end = decoded.len();
-                    }
-                    let (start, end, next) = (offset(start), offset(end), offset(tokens.len() + 1));
-                    tokens.push(Token { start, end, next, kind: Kind::String, escaped });
-                    at = quote + 1;
-                    continue;
+                b'"' => tape.push_string(end)?,
+                b',' | b':' => end,
+                _ if is_space(byte) => end,
+                _ => {
+                    let word = bytes.get(end..)?.iter().take_while(|byte| !ends_a_word(**byte)).count();
+                    let is_number = byte == b'-' || byte.is_ascii_digit();
+                    tape.push(if is_number { Kind::Number } else { Kind::Literal }, at, end + word);
+                    end + word
                 }
-                b'-' | b'0'..=b'9' => (Kind::Number, false),
-                _ => (Kind::Literal, false),
             };
-            if matches!(kind, Kind::Array | Kind::Object) {
-                open.push(tokens.len());
-            } else {
-                at += bytes.get(at..)?.iter().take_while(|byte| !ends_a_word(**byte)).count();
-            }
-            let next = offset(tokens.len() + 1);
-            tokens.push(Token { start: offset(start), end: offset(at), next, kind, escaped });
         }
-        let is_one_value = tokens.first().is_some_and(|root| root.next as usize == tokens.len());
-        (open.is_empty() && is_one_value).then_some(Tape { text, decoded, tokens })
+        let is_one_value = tape.tokens.first().is_some_and(|root| root.next as usize == tape.tokens.len());
+        (open.is_empty() && is_one_value).then_some(tape)
+    }
+
+    fn push(&mut self, kind: Kind, start: usize, end: usize) {
+        let (start, end, next) = (offset(start), offset(end), offset(self.tokens.len() + 1));
+        self.tokens.push(Token { start, end, next, kind, escaped: false });
+    }
+
+    /// Takes the string whose text starts at `start`; returns what is behind its closing quote.
+    fn push_string(&mut self, start: usize) -> Option<usize> {
+        let (quote, escaped) = string_end(self.text.as_bytes(), start)?;
+        if escaped {
+            let decoded_start = self.decoded.len();
+            decode(self.text.get(start..quote)?, &mut self.decoded);
+            self.push(Kind::String, decoded_start, self.decoded.len());
+            self.tokens.last_mut()?.escaped = true;
+        } else {
+            self.push(Kind::String, start, quote);
+        }
+        Some(quote + 1)
+    }
+
+    /// All tokens after this array or object are within it; `None` if it is something else.
+    fn close(&mut self, opener: usize, kind: Kind) -> Option<()> {
+        let next = offset(self.tokens.len());
+        let token = self.tokens.get_mut(opener).filter(|token| token.kind == kind)?;
+        token.next = next;
+        Some(())
     }
 
     fn get(&self, at: usize) -> Token {

@@ -86,7 +86,7 @@ impl Json {
     /// members, where of a key that comes twice the last one counts. A number whose exponent is beyond 64 bits is
     /// equal to its own spelling only, unless it is zero. Takes about the time that reading both texts does.
     pub fn same_value(&self, other: &Json) -> bool {
-        equal::same_value(&self.0, &other.0)
+        self.is_same_text(other) || equal::same_value(&self.0, &other.0)
     }
 
     /// Whether the value is `null`.
