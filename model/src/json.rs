@@ -69,7 +69,8 @@ impl Value {
     /// The value of a member: of duplicates the last one. `None` also of what is no object.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let Value::Object(members) = self else { return None };
-        members.iter().rev().find(|member| member.is_named(name)).map(|member| &member.value)
+        let key = spell(name);
+        members.iter().rev().find(|member| member.is_named_as(&key)).map(|member| &member.value)
     }
 
     /// What a string says; `None` of everything else, and of a string that is no Unicode text.
@@ -125,7 +126,7 @@ impl Value {
             (Value::Object(one), Value::Object(other)) => {
                 let (one, other) = (that_count(one), that_count(other));
                 let in_other = |member: &&Member| {
-                    other.iter().any(|o| o.name() == member.name() && member.value.means(&o.value))
+                    other.iter().any(|o| o.is_named_as(&member.key) && member.value.means(&o.value))
                 };
                 one.len() == other.len() && one.iter().all(in_other)
             }
@@ -142,13 +143,19 @@ impl Member {
 
     /// Whether the key says this.
     pub fn is_named(&self, name: &str) -> bool {
-        self.name() == name.encode_utf16().collect::<Vec<_>>()
+        self.is_named_as(&spell(name))
+    }
+
+    /// Whether the key says the same as another one, as that is spelled.
+    pub fn is_named_as(&self, key: &str) -> bool {
+        let is_escaped = self.key.contains('\\') || key.contains('\\');
+        self.key == key || is_escaped && units(&self.key) == units(key)
     }
 }
 
 /// The members without those that a later one of the same name hides.
 fn that_count(members: &[Member]) -> Vec<&Member> {
-    let hidden = |at: usize| members[at + 1..].iter().any(|later| later.name() == members[at].name());
+    let hidden = |at: usize| members[at + 1..].iter().any(|later| later.is_named_as(&members[at].key));
     (0..members.len()).filter(|at| !hidden(*at)).map(|at| &members[at]).collect()
 }
 

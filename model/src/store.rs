@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::json::Value;
-use crate::update;
+use crate::update::{self, DEEPEST};
 
 /// A stream and a group in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +113,13 @@ pub enum Answer {
     Updated(Value),
     /// An error with this code.
     Error(&'static str),
+    /// The error `STREAM_CONFLICT`, with what the item is instead.
+    Conflict {
+        /// Of the item's last change, 0 if there is no item.
+        revision: u64,
+        /// Null if there is no item.
+        value: Value,
+    },
 }
 
 /// Something that subscribers are told.
@@ -187,7 +194,7 @@ impl Store {
             Command::Set { group, item, data, asks } => {
                 let old = self.find(group, item);
                 if conflicts(old, asks) {
-                    return (CONFLICT, None);
+                    return (conflict(old), None);
                 }
                 let old = old.map(|old| old.value.clone());
                 let event = self.put(group, item, data.clone());
@@ -201,7 +208,11 @@ impl Store {
                     return (Answer::Error("deserialization_error"), None);
                 };
                 if conflicts(old, asks) {
-                    return (CONFLICT, None);
+                    return (conflict(old), None);
+                }
+                // The operations may have put deep values deep into the item.
+                if updated.after.depth() > DEEPEST {
+                    return (Answer::Error("STREAM_UPDATE_ERROR"), None);
                 }
                 let event = self.put(group, item, updated.after.clone());
                 let answer = changed(before, updated.after, &updated.errors, asks, event.revision);
@@ -210,7 +221,7 @@ impl Store {
             Command::Delete { group, item, asks } => {
                 let old = self.find(group, item);
                 if conflicts(old, asks) {
-                    return (CONFLICT, None);
+                    return (conflict(old), None);
                 }
                 let Some(old) = old.map(|old| old.value.clone()) else {
                     return (deleted(Value::Null, asks, 0), None);
@@ -262,6 +273,11 @@ impl Store {
     /// The last change of a group; 0 before its first.
     pub fn revision(&self, group: &GroupName) -> u64 {
         self.groups.get(group).map_or(0, |group| group.revision)
+    }
+
+    /// An item's value, and the revision of its last change.
+    pub fn item(&self, group: &GroupName, id: &str) -> Option<(&Value, u64)> {
+        self.find(group, id).map(|item| (&item.value, item.revision))
     }
 
     /// What a join is answered with: the state of a group, or of an item.
@@ -368,7 +384,10 @@ impl Event {
     }
 }
 
-const CONFLICT: Answer = Answer::Error("STREAM_CONFLICT");
+fn conflict(found: Option<&Item>) -> Answer {
+    let value = found.map_or(Value::Null, |item| item.value.clone());
+    Answer::Conflict { revision: found.map_or(0, |item| item.revision), value }
+}
 
 fn conflicts(found: Option<&Item>, asks: &Asks) -> bool {
     match &asks.expect {
@@ -398,7 +417,8 @@ fn deleted(old: Value, asks: &Asks, revision: u64) -> Answer {
 }
 
 fn with_revision(mut members: Vec<(&str, Value)>, asks: &Asks, revision: u64) -> Value {
-    if asks.revision {
+    // Who expects something is told the revision, asked or not.
+    if asks.revision || asks.expect.is_some() {
         members.push(("revision", Value::integer(revision)));
     }
     let member = |(name, value): (&str, Value)| crate::json::Member { key: name.into(), value };
@@ -426,7 +446,7 @@ mod tests {
         let answer = match answer {
             Answer::Nothing => "nothing".to_owned(),
             Answer::Result(value) | Answer::Updated(value) => value.to_string(),
-            Answer::Error(code) => code.to_owned(),
+            other => format!("{other:?}"),
         };
         let frames = event.into_iter().flat_map(|event| event.frames(true));
         frames.fold(answer, |told, frame| format!("{told} {} #{}", frame.event, frame.revision))
@@ -485,7 +505,11 @@ mod tests {
         ] {
             let before = store.clone();
             let (answer, event) = store.run(&set("g", "a", "7", expecting(expect.clone())));
-            assert_eq!((answer != CONFLICT, event.is_some()), (passes, passes), "{expect:?}");
+            assert_eq!(
+                (!matches!(answer, Answer::Conflict { .. }), event.is_some()),
+                (passes, passes),
+                "{expect:?}"
+            );
             assert!(passes || store == before);
         }
     }

@@ -50,6 +50,9 @@ const TARGET_NOT_OBJECT: Reason = "target_not_object";
 const NOT_NUMBER: Reason = "not_number";
 const TYPE_MISMATCH: Reason = "type_mismatch";
 
+/// How deep values may be nested.
+pub(crate) const DEEPEST: usize = 128;
+
 /// The keys that no operation may write.
 const PROTOTYPES: [&str; 3] = ["__proto__", "constructor", "prototype"];
 
@@ -72,8 +75,8 @@ impl Op {
         let names = ["set", "merge", "increment", "decrement", "append", "remove"];
         let name = names.into_iter().find(|known| *known == name).ok_or(Refused("an unknown `type`"))?;
         let value = match (name, op.get("value")) {
-            ("set" | "merge" | "append", Some(value)) if value.depth() > 128 => {
-                return Err(Refused("`value` is deeper than 128"));
+            ("set" | "merge" | "append", Some(value)) if value.depth() > DEEPEST => {
+                return Err(Refused("`value` is too deep"));
             }
             ("merge" | "append", None) => return Err(Refused("`value` is missing")),
             (_, Some(value)) => value.clone(),
@@ -265,8 +268,8 @@ fn at(
         (None, _) | (Some(_), NoObject::GivesWay) => Vec::new(),
         (Some(_), NoObject::Stays) => return Err(TARGET_NOT_OBJECT),
     };
-    let child = Value::Object(members.clone());
-    let after = at(child.get(key), rest, no_object, change)?;
+    let child = value.and_then(|value| value.get(key));
+    let after = at(child, rest, no_object, change)?;
     put(&mut members, &crate::json::spell(key), after);
     Ok(Value::Object(members))
 }
@@ -274,19 +277,15 @@ fn at(
 /// Gives a key a value: in the place of the member that counts, else at the end. The member's own spelling of the key
 /// stays, its hidden duplicates go.
 fn put(members: &mut Vec<Member>, key: &str, value: Value) {
-    let new = Member { key: key.into(), value };
-    let name = new.name();
-    match members.iter().rposition(|member| member.name() == name) {
-        Some(last) => {
-            members[last].value = new.value;
-            let mut at = 0;
-            members.retain(|member| {
-                at += 1;
-                at > last || member.name() != name
-            });
-        }
-        None => members.push(new),
-    }
+    let Some(last) = members.iter().rposition(|member| member.is_named_as(key)) else {
+        return members.push(Member { key: key.into(), value });
+    };
+    members[last].value = value;
+    let mut at = 0;
+    members.retain(|member| {
+        at += 1;
+        at > last || !member.is_named_as(key)
+    });
 }
 
 fn empty() -> Value {
