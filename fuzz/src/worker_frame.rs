@@ -4,13 +4,12 @@ use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::{SubscriptionId, Target};
 use headwater_core::store::Command;
-use headwater_core::time::{Mono, Now, WallMs};
-use headwater_core::wire::stream::{FromSubscriber, ToSubscriber};
-use headwater_core::wire::worker::{
-    self, BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, ToWorker,
-};
+use headwater_core::wire::stream::FromSubscriber;
+use headwater_core::wire::worker::{self, BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget};
 use headwater_core::{Core, Effect, Input};
 use serde_json::value::RawValue;
+
+use crate::effects::{at, sent};
 
 /// Hands frames, one a line, to a core with a store in memory, as a worker's socket would.
 ///
@@ -108,23 +107,4 @@ impl Server {
             }
         }
     }
-}
-
-/// What an effect sends, as the runtime encodes it.
-fn sent(effect: &Effect) -> Option<String> {
-    match effect {
-        Effect::Reply { invocation_id: Some(invocation_id), function_id, outcome, .. } => {
-            let (invocation_id, function_id) = (invocation_id.clone(), function_id.clone());
-            Some(ToWorker::Result { invocation_id, function_id, outcome: outcome.clone() }.encode())
-        }
-        Effect::ToWorker { frame, .. } => Some(frame.encode()),
-        Effect::Sync { frame, .. } => Some(ToSubscriber::Sync(frame.clone()).encode()),
-        Effect::Refuse { error, .. } => Some(ToSubscriber::Error(error.clone()).encode()),
-        Effect::Broadcast { frame, .. } => Some(frame.encode()),
-        _ => None,
-    }
-}
-
-fn at(ms: u64) -> Now {
-    Now { mono: Mono(ms), wall: WallMs(1_700_000_000_000 + ms) }
 }

@@ -1,0 +1,4 @@
+//! The fuzzing engine's side of [`headwater_fuzz::update_ops`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| headwater_fuzz::update_ops(data));

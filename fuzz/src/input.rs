@@ -1,0 +1,184 @@
+//! Structured input: choices that bytes of the fuzzing engine make. When they run out, every choice is the first one.
+
+use arbitrary::Unstructured;
+
+pub(crate) struct Input<'a>(Unstructured<'a>);
+
+/// Keys as a value spells them, some of them the same in several ways.
+const KEYS: [&str; 9] = [
+    r#""a""#,
+    r#""b""#,
+    r#""\u0061""#,
+    r#""a.b""#,
+    r#""""#,
+    r#""\ud800""#,
+    r#""\uD800""#,
+    r#""é""#,
+    r#""__proto__""#,
+];
+const SCALARS: [&str; 24] = [
+    "1",
+    "null",
+    r#""x""#,
+    "true",
+    "0",
+    "-0",
+    "1.0",
+    "10e-1",
+    "-0.0",
+    "2.5e3",
+    "1e300",
+    "1.7976931348623157e308",
+    "1e400",
+    "9007199254740993",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-9223372036854775809",
+    r#""""#,
+    r#""\u0078""#,
+    r#""\n\/""#,
+    r#""\ud83d""#,
+    r#""\ude00""#,
+];
+const SEGMENTS: [&str; 10] = [
+    r#""a""#,
+    r#""b""#,
+    r#""c""#,
+    r#""a.b""#,
+    r#""é""#,
+    r#""\u0061""#,
+    r#""""#,
+    r#""constructor""#,
+    r#""\ud800""#,
+    "7",
+];
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
+        Input(Unstructured::new(bytes))
+    }
+
+    /// Whether all bytes are used up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A number below `end`, 0 when the input is over.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0.choose_index(end).unwrap_or(0)
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// True once in `times`; never when the input is over.
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) + 1 == times
+    }
+
+    /// A JSON value.
+    pub(crate) fn value(&mut self) -> String {
+        self.value_of(3)
+    }
+
+    fn value_of(&mut self, depth: usize) -> String {
+        match self.below(if depth == 0 { 16 } else { 32 }) {
+            0..16 => self.pick(&SCALARS).to_owned(),
+            16..20 => {
+                let elements = (0..self.below(4)).map(|_| self.value_of(depth - 1)).collect::<Vec<_>>();
+                format!("[{}]", elements.join(self.pick(&[",", " ,\n"])))
+            }
+            31 => {
+                // Enough for the core to look keys up in an index.
+                let members = (0..40).map(|key| format!(r#""k{key}":{key}"#)).collect::<Vec<_>>();
+                format!("{{{},{}:{}}}", members.join(","), self.pick(&KEYS), self.value_of(depth - 1))
+            }
+            _ => self.object(depth),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> String {
+        let colon = self.pick(&[":", " : "]);
+        let members = (0..self.below(5))
+            .map(|_| format!("{}{colon}{}", self.pick(&KEYS), self.value_of(depth.saturating_sub(1))))
+            .collect::<Vec<_>>();
+        format!("{{{}}}", members.join(","))
+    }
+
+    /// What is put somewhere, merged or appended: a value, or one at a limit.
+    fn operand(&mut self) -> String {
+        match self.below(120) {
+            0..60 => self.value(),
+            60..118 => self.object(2),
+            118 => {
+                let keys = 1_023 + self.below(3);
+                let members = (0..keys).map(|key| format!(r#""k{key}":0"#)).collect::<Vec<_>>();
+                format!("{{{}}}", members.join(","))
+            }
+            _ => {
+                let depth = self.pick(&[15, 16, 17, 128, 129]);
+                format!("{}{}", r#"{"a":"#.repeat(depth - 1) + "[]", "}".repeat(depth - 1))
+            }
+        }
+    }
+
+    fn path(&mut self) -> String {
+        match self.below(12) {
+            0..5 => self.segment(),
+            5..10 => {
+                let segments = (0..self.below(5)).map(|_| self.segment()).collect::<Vec<_>>();
+                format!("[{}]", segments.join(","))
+            }
+            10 => {
+                let mut segments = vec![r#""a""#.to_owned(); 30 + self.below(3)];
+                segments.push(self.segment());
+                format!("[{}]", segments.join(","))
+            }
+            _ => self.pick(&["null", "{}"]).to_owned(),
+        }
+    }
+
+    fn segment(&mut self) -> String {
+        match self.below(20) {
+            19 => format!("\"{}\"", "x".repeat(255 + self.below(3))),
+            _ => self.pick(&SEGMENTS).to_owned(),
+        }
+    }
+
+    /// An update operation.
+    pub(crate) fn op(&mut self) -> String {
+        let name = self.pick(&["set", "merge", "increment", "decrement", "append", "remove"]);
+        let mut fields = vec![format!(r#""type":"{name}""#), format!(r#""path":{}"#, self.path())];
+        match name {
+            "increment" | "decrement" => fields.push(format!(r#""by":{}"#, self.by())),
+            "remove" => {}
+            _ => fields.push(format!(r#""value":{}"#, self.operand())),
+        }
+        match self.below(32) {
+            29 => drop(fields.remove(self.below(fields.len()))),
+            30 => fields
+                .push(self.pick(&[r#""typ\u0065":"set""#, r#""path":"b""#, r#""value":[],"by":2"#]).into()),
+            31 => fields[0] = r#""type":"replace""#.to_owned(),
+            _ => {}
+        }
+        format!("{{{}}}", fields.join(","))
+    }
+
+    fn by(&mut self) -> &'static str {
+        self.pick(&[
+            "1",
+            "-1",
+            "0",
+            "3",
+            "1000000007",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "9223372036854775808",
+            "1.0",
+            "null",
+        ])
+    }
+}
