@@ -2,7 +2,11 @@
 
 use arbitrary::Unstructured;
 
-pub(crate) struct Input<'a>(Unstructured<'a>);
+pub(crate) struct Input<'a> {
+    choices: Unstructured<'a>,
+    /// Whether there was a value of a thousand keys: another one would only make a run slow.
+    had_many_keys: bool,
+}
 
 /// Keys as a value spells them, some of them the same in several ways.
 const KEYS: [&str; 9] = [
@@ -57,17 +61,17 @@ const SEGMENTS: [&str; 10] = [
 
 impl<'a> Input<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
-        Input(Unstructured::new(bytes))
+        Input { choices: Unstructured::new(bytes), had_many_keys: false }
     }
 
     /// Whether all bytes are used up.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.is_empty()
+        self.choices.is_empty()
     }
 
     /// A number below `end`, 0 when the input is over.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.0.choose_index(end).unwrap_or(0)
+        self.choices.choose_index(end).unwrap_or(0)
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
@@ -112,12 +116,13 @@ impl<'a> Input<'a> {
     fn operand(&mut self) -> String {
         match self.below(120) {
             0..60 => self.value(),
-            60..118 => self.object(2),
-            118 => {
+            118 if !self.had_many_keys => {
+                self.had_many_keys = true;
                 let keys = 1_023 + self.below(3);
                 let members = (0..keys).map(|key| format!(r#""k{key}":0"#)).collect::<Vec<_>>();
                 format!("{{{}}}", members.join(","))
             }
+            60..=118 => self.object(2),
             _ => {
                 let depth = self.pick(&[15, 16, 17, 128, 129]);
                 format!("{}{}", r#"{"a":"#.repeat(depth - 1) + "[]", "}".repeat(depth - 1))

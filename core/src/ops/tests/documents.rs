@@ -95,3 +95,26 @@ fn objects_within_stay_taken_apart_and_count_too() {
     let after = updated(&mut document, &set(r#""a""#, "{}"));
     assert!(document.bytes() < after.as_str().len() + 4_096, "{} bytes", document.bytes());
 }
+
+/// An operation that is skipped has looked at a value and left it; a change beside it moves it.
+#[test]
+fn what_was_looked_at_and_left_is_found_again_where_it_moved_to() {
+    let before = r#"{"x":9,"a":{"s":"t","f":1e400,"o":{"m":1},"n":1},"b":{"s":"u"}}"#;
+    let looked = [
+        increment(r#"["a","s"]"#, "1"),
+        increment(r#"["a","f"]"#, "1"),
+        increment(r#"["a","o","m","k"]"#, "1"),
+        increment(r#"["b","s"]"#, "1"),
+        increment(r#""x""#, "1"),
+    ];
+    let mut document = Document::new(Some(&json(before)));
+    let Applied { after, errors } = document.apply(&parsed(&format!("[{}]", looked.join(","))).unwrap());
+    assert_eq!(errors.len(), 4);
+    assert_eq!(after.as_str(), before.replace(":9,", ":10,"));
+    let after = updated(&mut document, &increment(r#"["a","n"]"#, "1"));
+    assert_eq!(after.as_str(), before.replace(":9,", ":10,").replace(r#""n":1"#, r#""n":2"#));
+    let after = updated(&mut document, &increment(r#"["a","o","m"]"#, "1"));
+    let after_b = updated(&mut document, &append(r#"["b","s"]"#, r#""v""#));
+    assert_eq!(after.as_str(), r#"{"x":10,"a":{"s":"t","f":1e400,"o":{"m":2},"n":2},"b":{"s":"u"}}"#);
+    assert_eq!(after_b.as_str(), after.as_str().replace(r#""u""#, r#""uv""#));
+}
