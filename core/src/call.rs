@@ -77,10 +77,7 @@ pub fn size_hint(outcome: &Outcome) -> usize {
         Ok(Answer::Items(items) | Answer::ItemsWithRevisions(items)) => items.bytes(),
         Ok(Answer::Value(value) | Answer::Returned(value)) => value.as_str().len(),
         Ok(Answer::ItemWithRevision { value, .. }) => json(value),
-        Ok(Answer::Changed { old, new, errors, .. }) => {
-            let errors = errors.iter().map(|error| error.message.len() + 64).sum::<usize>();
-            json(old) + new.as_str().len() + errors
-        }
+        Ok(Answer::Changed { old, new, errors, .. }) => json(old) + new.as_str().len() + errors_size(errors),
         Ok(Answer::Deleted { old, .. }) => json(old),
         Ok(Answer::Groups(groups)) => names(groups),
         Ok(Answer::Streams(streams)) => streams.iter().map(|(_, groups)| names(groups) + 64).sum(),
@@ -90,4 +87,9 @@ pub fn size_hint(outcome: &Outcome) -> usize {
             error.message.len() + error.stacktrace.as_ref().map_or(0, String::len) + found
         }
     }
+}
+
+/// About how many bytes of memory the reports of skipped operations take.
+pub fn errors_size(errors: &[OpError]) -> usize {
+    errors.iter().map(|error| error.message.len() + 64).sum()
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::config::Limits;
-use crate::json::kind_of;
+use crate::json::Kind;
 use crate::name::NameError;
 
 /// Reads an object. A derived reader alone would take an array of the fields in order, too.
@@ -29,9 +29,9 @@ pub(crate) fn text(field: &str, raw: Option<&RawValue>) -> Result<String, String
 /// A field that may be absent or null, and else is a string.
 pub(crate) fn optional_text(field: &str, raw: Option<&RawValue>) -> Result<Option<String>, String> {
     let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map(Some).map_err(|_| match kind_of(raw.get()) {
-        "a string" => format!("`{field}` has an escape that is no Unicode character"),
-        found => format!("`{field}` must be a string, got {found}"),
+    serde_json::from_str(raw.get()).map(Some).map_err(|_| match Kind::of(raw.get()) {
+        Kind::String => format!("`{field}` has an escape that is no Unicode character"),
+        found => format!("`{field}` must be a string, got {}", found.described()),
     })
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn flag(field: &str, raw: Option<&RawValue>) -> Result<bool, String> 
     match raw.map(RawValue::get) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(other) => Err(format!("`{field}` must be true or false, got {}", kind_of(other))),
+        Some(other) => Err(format!("`{field}` must be true or false, got {}", Kind::of(other).described())),
     }
 }
 

@@ -241,7 +241,7 @@ fn the_depth_limit_is_inclusive_and_values_at_the_size_limit_pass() {
     too large! STREAM_SET_ERROR: `data` is 1001 bytes of JSON; the limit is 1000 (`value_bytes
     largest: {"new_value":"xxxxxxx
     second: {"new_value":"xxxxxxxx
-    too many! STREAM_SET_ERROR: the group would hold 3156 bytes; the limit is 11342 (`group_by
+    too many! STREAM_SET_ERROR: the group's list would be 11348 bytes; the limit is 11342 (`gr
     filling: {"new_value":"xxxxxxx
     smaller: {"new_value":1,"old_value":"xxx
     sent: null

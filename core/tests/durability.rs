@@ -57,7 +57,7 @@ fn every_answer_that_tells_of_a_dirty_group_waits_for_it() {
         "set: {\"new_value\":1,\"old_value\":null}",
         "no-op: {\"old_value\":null}",
         "missing: nothing",
-        "too large! STREAM_SET_ERROR: the group would hold 149 bytes; the limit is 8252 (`group_bytes`)",
+        "too large! STREAM_SET_ERROR: the group's list would be 8341 bytes; the limit is 8252 (`group_bytes`)",
         "groups: [\"g\"]",
         "all: {\"count\":1,\"stream\":[{\"groups\":[\"g\"],\"id\":\"s\"}]}",
     ]
@@ -266,4 +266,24 @@ fn the_backlog_counts_what_waits_and_ends_at_nothing() {
     world.set(worker, "4", "g", "d", "1");
     world.fail();
     assert_eq!(world.core.backlog_bytes(), 0);
+}
+
+/// Reports of what was skipped are memory too: a slow disk must not let them pile up uncounted.
+#[test]
+fn skipped_operations_count_among_what_waits_for_the_disk() {
+    let mut world = World::durable();
+    let worker = world.worker();
+    world.set(worker, "first", "g", "a", "1");
+    let ops = vec![r#"{"type":"set","path":"__proto__"}"#; 1_000].join(",");
+    let before = world.core.backlog_bytes();
+    world.call(
+        worker,
+        "skipped",
+        "stream::update",
+        &format!(r#"{{"stream_name":"s","group_id":"g","item_id":"a","ops":[{ops}]}}"#),
+    );
+    let waits = world.core.backlog_bytes() - before;
+    world.settle();
+    let answer = world.heard(worker).pop().expect("an answer").len();
+    assert!(waits > answer / 2, "{waits} bytes are counted for an answer of {answer}");
 }

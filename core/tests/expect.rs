@@ -414,18 +414,15 @@ fn the_longest_list_of_a_full_group_is_within_the_limit() {
     config.limits.group_bytes = 100_000;
     let mut world = World::with_config(config);
     let worker = world.worker();
-    let mut stored = 0;
-    for n in 0.. {
+    let is_stored = |n: &usize| {
         // Each byte of these takes six in JSON.
         let item = format!("\\u0001\\u0002{n}");
         world.set(worker, "set", "g", &item, "1");
         world.settle();
-        if world.replies(worker)[0].starts_with("set! STREAM_SET_ERROR: the group would hold ") {
-            break;
-        }
-        stored = n + 1;
-    }
-    assert!(stored > 1_000, "{stored}");
+        !world.replies(worker)[0].starts_with("set! STREAM_SET_ERROR: the group's list would be ")
+    };
+    let stored = (0..10_000).take_while(is_stored).count();
+    assert!((1_001..10_000).contains(&stored), "{stored}");
     world.call(worker, &"i".repeat(512), "stream::list", &at(r#","revision":true"#));
     let frame = world.heard(worker).remove(0);
     assert_eq!(frame.matches(r#""revision":"#).count(), stored);

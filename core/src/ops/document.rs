@@ -47,6 +47,7 @@ impl Document {
                 Ok(()) => self.depth = self.depth.max(op.depth()),
                 Err(refusal) => errors.push(OpError::new(op_index, op.name, refusal)),
             }
+            // After the first operation no item is missing.
             self.tree.ensure_present();
         }
         self.tree.ensure_present();
@@ -69,6 +70,11 @@ impl Document {
             true => Err(JsonError::TooDeep { limit: limits.json_depth }),
             false => Ok(()),
         }
+    }
+
+    /// Whether there is an object in it that is taken apart: if not, its text tells all that it knows.
+    pub fn is_apart(&self) -> bool {
+        self.tree_bytes > 0
     }
 
     /// About how many bytes of memory it holds on to, its text included.

@@ -166,6 +166,21 @@ pub enum OpsError {
     /// `ops` is something else than an array.
     #[error("`ops` must be an array of operations, got {0}")]
     NotAnArray(String),
+    /// `ops` is longer than twice [`Limits::value_bytes`](crate::config::Limits::value_bytes): most of it could
+    /// not be stored anyway.
+    #[error("`ops` is {len} bytes of JSON; the limit is {limit}, twice `value_bytes`")]
+    TooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There are more than [`Limits::update_ops`](crate::config::Limits::update_ops).
+    #[error("`ops` has more than {limit} operations, which is the limit (`update_ops`)")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// One of the operations has the wrong form.
     #[error("ops[{op_index}]: {fault}")]
     BadOp {

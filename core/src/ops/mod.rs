@@ -10,6 +10,7 @@
 
 mod document;
 mod error;
+mod index;
 mod node;
 mod number;
 mod object;

@@ -7,7 +7,7 @@ use super::number::{MAX, MIN, Number};
 use super::object::Object;
 use super::path::Path;
 use super::tree::OnTheWay;
-use crate::json::Json;
+use crate::json::{Json, Kind};
 
 /// A value.
 #[derive(Debug)]
@@ -30,16 +30,6 @@ pub(super) enum Node {
 pub(super) struct Text {
     source: Json,
     range: Range<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Object,
-    Array,
-    String,
-    Number,
-    Bool,
-    Null,
 }
 
 /// Why a value can't take an operation.
@@ -270,31 +260,6 @@ impl Text {
 
     fn kind(&self) -> Kind {
         Kind::of(self.as_str())
-    }
-}
-
-impl Kind {
-    /// The kind of a JSON value: its first byte tells.
-    pub(super) fn of(text: &str) -> Kind {
-        match text.as_bytes().first() {
-            Some(b'{') => Kind::Object,
-            Some(b'[') => Kind::Array,
-            Some(b'"') => Kind::String,
-            Some(b't' | b'f') => Kind::Bool,
-            Some(b'n') => Kind::Null,
-            _ => Kind::Number,
-        }
-    }
-
-    fn described(self) -> &'static str {
-        match self {
-            Kind::Object => "an object",
-            Kind::Array => "an array",
-            Kind::String => "a string",
-            Kind::Number => "a number",
-            Kind::Bool => "a boolean",
-            Kind::Null => "null",
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! An object taken apart into its members, each of them still text until an operation goes into it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -9,12 +8,12 @@ use std::ops::Range;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::index::Index;
 use super::node::{Node, Text};
-use crate::json::Json;
+use crate::json::{Json, decode_string};
 
-/// Objects with fewer members are searched from end to end.
-const INDEX_MEMBERS: usize = 16;
-/// An object is searched from end to end that many times before an index of its keys pays.
+/// An object is searched from end to end that many times before it gets an index of its keys, however few they are:
+/// they may be long.
 const INDEX_LOOKUPS: usize = 8;
 
 /// The members of an object as the text has them, duplicates included: the last one of a key is the one that
@@ -51,22 +50,6 @@ enum Slot {
     Kept(Range<usize>),
     Held(Box<Node>),
     Gone,
-}
-
-/// Positions of members, by what their keys name.
-#[derive(Debug)]
-struct Index {
-    /// Those that there were when the index was made, in the order of their names, duplicates in their own.
-    sorted: Vec<Entry>,
-    /// Those that came since then.
-    added: BTreeMap<Box<[u8]>, usize>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    position: usize,
-    /// The name, where the key's text is another.
-    decoded: Option<Box<[u8]>>,
 }
 
 impl Object {
@@ -127,7 +110,7 @@ impl Object {
         self.members[position].value = Slot::Gone;
         self.changed = true;
         if let Some(index) = &mut self.index {
-            index.added.remove(key.as_bytes());
+            index.remove(key.as_bytes());
         }
         true
     }
@@ -194,6 +177,7 @@ impl Object {
         if gaps {
             self.close_gaps();
         }
+        self.index.take_if(|index| index.is_outgrown());
         self.changed = false;
         self.source.move_to(start..out.len());
     }
@@ -255,7 +239,7 @@ impl Object {
         self.members.push(Member { key: Key::New(key), value: Slot::Held(Box::new(value)) });
         self.changed = true;
         if let Some(index) = &mut self.index {
-            index.added.insert(name.into(), position);
+            index.add(name, position);
         }
         position
     }
@@ -284,44 +268,23 @@ impl Object {
         Some(*last)
     }
 
-    /// Makes an index if the object is large enough and was searched often enough, and a new one if most keys
-    /// came after it.
+    /// Makes an index if the object was searched often enough.
     fn ensure_index(&mut self) {
         self.lookups = self.lookups.saturating_add(1);
-        let wanted = match &self.index {
-            Some(index) => index.added.len() > index.sorted.len(),
-            None => self.lookups > INDEX_LOOKUPS && self.members.len() > INDEX_MEMBERS,
-        };
-        if !wanted {
-            return;
+        if self.index.is_none() && self.lookups > INDEX_LOOKUPS {
+            let source = self.source.as_str();
+            let names = self.present().map(|(at, member)| (decode(member.key.text(source)), at));
+            self.index = Some(Index::new(names));
         }
-        let source = self.source.as_str();
-        let mut names: Vec<_> =
-            self.present().map(|(at, member)| (decode(member.key.text(source)), at)).collect();
-        names.sort();
-        let entry = |(name, position): (Cow<'_, [u8]>, usize)| match name {
-            Cow::Borrowed(_) => Entry { position, decoded: None },
-            Cow::Owned(name) => Entry { position, decoded: Some(name.into()) },
-        };
-        let sorted = names.into_iter().map(entry).collect();
-        self.index = Some(Index { sorted, added: BTreeMap::new() });
     }
 
     /// All positions of a key, the last one first, by the index.
     fn lookup<'a>(&'a self, index: &'a Index, name: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-        let until = index.sorted.partition_point(|entry| self.name(entry) <= name);
-        // Of a key's members the last one is the last to go, so behind one that is gone there is none.
-        let same = index.sorted[..until].iter().rev().take_while(move |entry| {
-            self.name(entry) == name && !matches!(self.members[entry.position].value, Slot::Gone)
-        });
-        index.added.get(name).copied().into_iter().chain(same.map(|entry| entry.position))
-    }
-
-    fn name<'a>(&'a self, entry: &'a Entry) -> &'a [u8] {
-        match &entry.decoded {
-            Some(name) => name,
-            None => inner(self.members[entry.position].key.text(self.source.as_str())),
-        }
+        let source = self.source.as_str();
+        index.positions(name, move |position| {
+            let Member { key, value } = &self.members[position];
+            (inner(key.text(source)), matches!(value, Slot::Gone))
+        })
     }
 
     /// All positions of a key, the last one first, by looking at every member.
@@ -346,14 +309,8 @@ impl Object {
             .map(|member| if matches!(member.value, Slot::Gone) { None } else { left.next() })
             .collect();
         self.members.retain(|member| !matches!(member.value, Slot::Gone));
-        if let Some(Index { sorted, added }) = &mut self.index {
-            let follow = |position: &mut usize| {
-                let to = moved[*position];
-                *position = to.unwrap_or_default();
-                to.is_some()
-            };
-            sorted.retain_mut(|entry| follow(&mut entry.position));
-            added.retain(|_, position| follow(position));
+        if let Some(index) = &mut self.index {
+            index.follow(|position| moved[position]);
         }
     }
 
@@ -394,15 +351,6 @@ impl Slot {
     }
 }
 
-impl Index {
-    fn bytes(&self) -> usize {
-        let added: usize = self.added.keys().map(|name| name.len() + 64).sum();
-        let decoded: usize =
-            self.sorted.iter().filter_map(|entry| entry.decoded.as_ref()).map(|name| name.len()).sum();
-        self.sorted.capacity() * size_of::<Entry>() + decoded + added
-    }
-}
-
 /// Before every member of an object that starts at `start`, but the first.
 fn push_comma(out: &mut String, start: usize) {
     if out.len() > start + 1 {
@@ -415,7 +363,11 @@ pub(super) fn split(text: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
     split_into(text, |key, value| (key, value))
 }
 
-fn split_into<'a, T>(text: &'a str, member: impl FnMut(&'a RawValue, &'a RawValue) -> T) -> Option<Vec<T>> {
+/// What `member` makes of each member of an object's text. `None` if it is no object.
+pub(super) fn split_into<'a, T>(
+    text: &'a str,
+    member: impl FnMut(&'a RawValue, &'a RawValue) -> T,
+) -> Option<Vec<T>> {
     struct Members<T, F>(F, PhantomData<T>);
     impl<'de, T, F: FnMut(&'de RawValue, &'de RawValue) -> T> Visitor<'de> for Members<T, F> {
         type Value = Vec<T>;
@@ -435,27 +387,12 @@ fn split_into<'a, T>(text: &'a str, member: impl FnMut(&'a RawValue, &'a RawValu
     serde_json::Deserializer::from_str(text).deserialize_map(Members(member, PhantomData)).ok()
 }
 
-/// What a key's text names. Escapes are resolved; a lone surrogate becomes the three bytes that its number
-/// would have, which are in no UTF-8 text: no path names such a key.
+/// What a key's text names, see [`decode_string`]: a name with a lone surrogate is no UTF-8, so no path names such a
+/// key.
 pub(super) fn decode(key: &str) -> Cow<'_, [u8]> {
-    struct Bytes;
-    impl Visitor<'_> for Bytes {
-        type Value = Vec<u8>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
-
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-            Ok(bytes.into())
-        }
-    }
     match unescaped(key) {
         Some(name) => Cow::Borrowed(name),
-        None => match serde_json::Deserializer::from_str(key).deserialize_bytes(Bytes) {
-            Ok(name) => Cow::Owned(name),
-            Err(_) => Cow::Borrowed(key.as_bytes()),
-        },
+        None => Cow::Owned(decode_string(key.get(1..key.len().saturating_sub(1)).unwrap_or_default())),
     }
 }
 

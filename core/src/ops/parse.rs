@@ -1,30 +1,73 @@
 //! The `ops` of a call, from JSON text to operations.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{OpFault, OpName, OpsError, Reason, Refusal, excerpt};
-use super::node::Kind;
-use super::object::{decode, split};
+use super::object::{decode, split, split_into};
 use super::path::{Path, pollutes_prototypes};
 use super::{Change, Plan, UpdateOp};
 use crate::config::Limits;
-use crate::json::{Json, deeper_than};
+use crate::json::{Json, Kind, deeper_than};
 
 /// Most keys at the top of a value to merge.
 const MERGE_KEYS: usize = 1_024;
 /// Deepest nesting of a value to merge; the value itself counts 1.
 const MERGE_DEPTH: usize = 16;
 
-/// Parses the `ops` array of a call. An error fails the whole call.
+/// Parses the `ops` array of a call, of at most [`Limits::update_ops`] operations and twice [`Limits::value_bytes`].
+/// An error fails the whole call.
 pub fn parse(ops: &RawValue, limits: &Limits) -> Result<Vec<UpdateOp>, OpsError> {
-    let Ok(ops) = serde_json::from_str::<Vec<&RawValue>>(ops.get()) else {
-        return Err(OpsError::NotAnArray(excerpt(ops.get())));
-    };
-    let parse_one =
-        |(op_index, op)| parse_op(op, limits).map_err(|fault| OpsError::BadOp { op_index, fault });
-    ops.into_iter().enumerate().map(parse_one).collect()
+    let (len, limit) = (ops.get().len(), 2 * limits.value_bytes);
+    if len > limit {
+        return Err(OpsError::TooLarge { len, limit });
+    }
+    let mut refused = None;
+    let reader = Reader { limits, refused: &mut refused };
+    let read = serde_json::Deserializer::from_str(ops.get()).deserialize_seq(reader);
+    match (read, refused) {
+        (_, Some(error)) => Err(error),
+        (Ok(ops), None) => Ok(ops),
+        (Err(_), None) => Err(OpsError::NotAnArray(excerpt(ops.get()))),
+    }
+}
+
+/// Reads operations up to the first that must not be there.
+struct Reader<'a> {
+    limits: &'a Limits,
+    refused: &'a mut Option<OpsError>,
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = Vec<UpdateOp>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of operations")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<UpdateOp>, A::Error> {
+        let mut ops = Vec::new();
+        while let Some(op) = seq.next_element()? {
+            let limit = self.limits.update_ops;
+            let parsed = match ops.len() {
+                op_index if op_index < limit => {
+                    parse_op(op, self.limits).map_err(|fault| OpsError::BadOp { op_index, fault })
+                }
+                _ => Err(OpsError::TooMany { limit }),
+            };
+            match parsed {
+                Ok(op) => ops.push(op),
+                Err(error) => {
+                    *self.refused = Some(error);
+                    return Err(A::Error::custom("refused"));
+                }
+            }
+        }
+        Ok(ops)
+    }
 }
 
 fn parse_op(op: &RawValue, limits: &Limits) -> Result<UpdateOp, OpFault> {
@@ -120,13 +163,19 @@ fn string(text: &RawValue) -> Option<String> {
 
 /// A value to merge, or why it can't be merged.
 fn mergeable(value: Json) -> Result<Change, Refusal> {
-    let Some(members) = split(value.as_str()) else {
+    let mut keys = BTreeSet::new();
+    let collect = |key: &RawValue, _: &RawValue| {
+        // One too many tells all.
+        if keys.len() <= MERGE_KEYS {
+            keys.insert(decode(key.get()).into_owned());
+        }
+    };
+    if split_into(value.as_str(), collect).is_none() {
         let detail = format!("`value` must be an object, got {}", excerpt(value.as_str()));
         return Err(Refusal::new(Reason::ValueNotAnObject, detail));
-    };
-    let keys: BTreeSet<_> = members.iter().map(|(key, _)| decode(key.get())).collect();
+    }
     if keys.len() > MERGE_KEYS {
-        let detail = format!("`value` has {} keys; the limit is {MERGE_KEYS}", keys.len());
+        let detail = format!("`value` has more than {MERGE_KEYS} keys, which is the limit");
         return Err(Refusal::new(Reason::ValueTooManyKeys, detail));
     }
     if let Some(key) = keys.iter().find(|key| pollutes_prototypes(key)) {
@@ -138,6 +187,5 @@ fn mergeable(value: Json) -> Result<Change, Refusal> {
         let detail = format!("`value` is nested deeper than {MERGE_DEPTH} levels");
         return Err(Refusal::new(Reason::ValueTooDeep, detail));
     }
-    drop(keys);
     Ok(Change::Merge(value))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::error::{Reason, Refusal, excerpt};
 
 /// Most segments of a path.
@@ -67,8 +69,8 @@ impl fmt::Display for Spelled<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [] => f.write_str("the root"),
-            [key] => f.write_str(&excerpt(&format!("{key:?}"))),
-            keys => f.write_str(&excerpt(&format!("{keys:?}"))),
+            [key] => f.write_str(&excerpt(&Value::from(key.as_str()).to_string())),
+            keys => f.write_str(&excerpt(&Value::from(keys).to_string())),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{CallError, code};
 use crate::field;
 use crate::json::{Json, JsonError};
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName};
-use crate::ops::{self, UpdateOp};
+use crate::ops::{self, OpsError, UpdateOp};
 
 /// A call of a built-in `stream::` function, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,13 +281,10 @@ impl<'a> Input<'a> {
 
     fn ops(&self) -> Result<Vec<UpdateOp>, CallError> {
         let Some(raw) = self.fields.ops else { return Err(bad_input(field::missing("ops"))) };
-        let ops = ops::parse(raw, self.limits).map_err(|e| bad_input(format!("{e}")))?;
-        let limit = self.limits.update_ops;
-        if ops.len() > limit {
-            let message = format!("`ops` has {} operations; the limit is {limit} (`update_ops`)", ops.len());
-            return Err(bad_input(message));
-        }
-        Ok(ops)
+        ops::parse(raw, self.limits).map_err(|error| match error {
+            OpsError::TooLarge { .. } => CallError::new(self.builtin.error_code(), error.to_string()),
+            _ => bad_input(error.to_string()),
+        })
     }
 
     fn name<T>(

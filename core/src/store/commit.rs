@@ -22,8 +22,8 @@ impl Waiting {
     /// About how many bytes of memory it holds on to beside what is stored.
     fn size_hint(&self) -> usize {
         match self {
-            Waiting::Reply { outcome: Ok(Answer::Changed { old, .. }), .. } => {
-                256 + old.as_ref().map_or(0, |old| old.as_str().len())
+            Waiting::Reply { outcome: Ok(Answer::Changed { old, errors, .. }), .. } => {
+                256 + old.as_ref().map_or(0, |old| old.as_str().len()) + call::errors_size(errors)
             }
             Waiting::Reply {
                 outcome:

@@ -26,7 +26,7 @@ type Turn = u64;
 /// About how many bytes of memory documents may take, the texts that they are of included: some of those may be in
 /// no item any more.
 const MOST_BYTES: usize = 32 << 20;
-/// What a document costs beside its own size: its names, its places in the maps.
+/// What a document costs beside its own size and its names: its places in the maps.
 const OVERHEAD: usize = 512;
 
 impl Hot {
@@ -35,11 +35,11 @@ impl Hot {
         self.forget(item).filter(|document| document.is_of(value)).unwrap_or_else(|| Document::new(value))
     }
 
-    /// Keeps a document, if there can be room for it.
+    /// Keeps a document, if there is something in it that its text does not tell, and if there can be room for it.
     pub(super) fn keep(&mut self, item: ItemPath, document: Document) {
         self.forget(&item);
-        let bytes = cost(&document);
-        if bytes > MOST_BYTES {
+        let bytes = cost(&item, &document);
+        if bytes > MOST_BYTES || !document.is_apart() {
             return;
         }
         while self.bytes + bytes > MOST_BYTES
@@ -56,13 +56,14 @@ impl Hot {
     fn forget(&mut self, item: &ItemPath) -> Option<Document> {
         let (document, turn) = self.documents.remove(item)?;
         self.by_turn.remove(&turn);
-        self.bytes -= cost(&document);
+        self.bytes -= cost(item, &document);
         Some(document)
     }
 }
 
-fn cost(document: &Document) -> usize {
-    document.bytes() + OVERHEAD
+fn cost(item: &ItemPath, document: &Document) -> usize {
+    let names = item.group.stream.as_str().len() + item.group.group.as_str().len() + item.id.as_str().len();
+    document.bytes() + names + OVERHEAD
 }
 
 #[cfg(test)]
@@ -134,6 +135,26 @@ mod tests {
             hot.forget(&item);
         }
         assert_eq!((hot.bytes, hot.documents.len()), (0, 0));
+    }
+
+    #[test]
+    fn names_count_too() {
+        let mut hot = Hot::default();
+        for i in 0..100 {
+            update(&mut hot, &format!("{i}{}", "x".repeat(1 << 20)), &value(0));
+        }
+        assert!((20..32).contains(&kept(&hot).len()), "{} documents with names of 1 MiB", kept(&hot).len());
+    }
+
+    #[test]
+    fn a_value_with_nothing_taken_apart_is_not_kept() {
+        let mut hot = Hot::default();
+        let ops = serde_json::from_str(r#"[{"type":"increment","path":"","by":1}]"#).expect("JSON");
+        let ops = ops::parse(ops, &Limits::default()).expect("operations");
+        let mut document = hot.take(&item("n"), None);
+        document.apply(&ops);
+        hot.keep(item("n"), document);
+        assert!(kept(&hot).is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::error::CallError;
 use crate::json::Json;
 use crate::log::{Batch, BatchNumber, Record, Revision};
 use crate::name::{GroupPath, ItemId, Target};
-use crate::ops::{Applied, OpError, UpdateOp};
+use crate::ops::{Applied, Document, OpError, UpdateOp};
 use crate::time::{Stamp, WallMs};
 
 /// The core's handle for a group.
@@ -185,11 +185,14 @@ impl Store {
                 self.change(wall, &item, revision, limits, out, |_| Ok((data, Vec::new())))
             }
             Command::Update { item, ops, revision, .. } => {
-                let mut hot = std::mem::take(&mut self.hot);
-                let new_value = |old: Option<&Json>| update(&mut hot, &item, old, &ops, limits);
-                let done = self.change(wall, &item, revision, limits, out, new_value);
-                self.hot = hot;
-                done
+                let value = self.newest(&item).map(|item| item.value.clone());
+                let mut document = self.hot.take(&item, value.as_ref());
+                let new_value = |_: Option<&Json>| update(&mut document, &ops, limits);
+                let (outcome, head) = self.change(wall, &item, revision, limits, out, new_value);
+                if outcome.is_ok() {
+                    self.hot.keep(item, document);
+                }
+                (outcome, head)
             }
             Command::Delete { item, revision, .. } => self.delete(wall, &item, revision, out),
             Command::Send { group, item, kind, data } => {
@@ -197,9 +200,8 @@ impl Store {
                 (Ok(Answer::Value(Json::null())), head)
             }
             Command::Get { item, revision } => {
-                let group = self.contents.get(&item.group);
-                let item = group.and_then(|group| group.newest().get(&item.id));
-                (Ok(read(item, revision)), group.and_then(Group::head))
+                let head = self.contents.get(&item.group).and_then(Group::head);
+                (Ok(read(self.newest(&item), revision)), head)
             }
             Command::List { group, revision } => {
                 let group = self.contents.get(&group);
@@ -301,9 +303,13 @@ impl Store {
     /// Why a command is not applied: what it expects does not hold. With the batch that this answer waits for.
     fn conflict(&self, command: &Command) -> Option<(CallError, Option<BatchNumber>)> {
         let (item, expect) = command.precondition()?;
-        let group = self.contents.get(&item.group);
-        let conflict = expect.check(group.and_then(|group| group.newest().get(&item.id))).err()?;
-        Some((conflict, group.and_then(Group::head)))
+        let conflict = expect.check(self.newest(item)).err()?;
+        Some((conflict, self.contents.get(&item.group).and_then(Group::head)))
+    }
+
+    /// An item as commands see it, `None` if there is none.
+    fn newest(&self, item: &ItemPath) -> Option<&Item> {
+        self.contents.get(&item.group)?.newest().get(&item.id)
     }
 
     /// Stores what `new_value` makes of an item's value. Returns the answer, with the revision if `tell` says so, or
@@ -491,16 +497,12 @@ fn wrote_nothing(outcome: &Outcome) -> bool {
 
 /// What the operations of an update make of an item, if it can be stored.
 fn update(
-    hot: &mut Hot,
-    item: &ItemPath,
-    old: Option<&Json>,
+    document: &mut Document,
     ops: &[UpdateOp],
     limits: &Limits,
 ) -> Result<(Json, Vec<OpError>), String> {
-    let mut document = hot.take(item, old);
     let Applied { after, errors } = document.apply(ops);
     document.check(limits).map_err(|e| format!("the new value {e}"))?;
-    hot.keep(item.clone(), document);
     Ok((after, errors))
 }
 
@@ -512,10 +514,11 @@ fn check_group_size(
     new: &Json,
     limits: &Limits,
 ) -> Result<(), String> {
-    let bytes = root.snapshot().bytes() - old.map_or(0, |old| root::weight(id, old)) + root::weight(id, new);
-    let limit = limits.group_bytes;
-    if bytes + LIST_ENVELOPE > limit && bytes > root.snapshot().bytes() {
-        return Err(format!("the group would hold {bytes} bytes; the limit is {limit} (`group_bytes`)"));
+    let before = root.snapshot().bytes();
+    let after = before - old.map_or(0, |old| root::weight(id, old)) + root::weight(id, new);
+    let (bytes, limit) = (after + LIST_ENVELOPE, limits.group_bytes);
+    if bytes > limit && after > before {
+        return Err(format!("the group's list would be {bytes} bytes; the limit is {limit} (`group_bytes`)"));
     }
     Ok(())
 }

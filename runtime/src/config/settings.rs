@@ -17,6 +17,7 @@ enum Unit {
     Bytes,
     NameBytes,
     ValueBytes,
+    GroupBytes,
     Levels,
     Count,
 }
@@ -27,6 +28,8 @@ impl Unit {
             Unit::Bytes => ("a whole number of bytes", 1..=u32::MAX.into()),
             Unit::NameBytes => ("a whole number of bytes", 1..=Limits::MAX_NAME_BYTES as u64),
             Unit::ValueBytes => ("a whole number of bytes", 1..=Limits::MAX_VALUE_BYTES as u64),
+            // Less would be all frame and no item.
+            Unit::GroupBytes => ("a whole number of bytes", 65_536..=u32::MAX.into()),
             // Whoever parses a value needs stack for each level.
             Unit::Levels => ("a whole number of levels", 1..=1_024),
             Unit::Count => ("a whole number", 1..=100_000_000),
@@ -66,7 +69,7 @@ fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError
     let limits: [Limit; 16] = [
         ("name_bytes", &mut core.name_bytes, Unit::NameBytes),
         ("value_bytes", &mut core.value_bytes, Unit::ValueBytes),
-        ("group_bytes", &mut core.group_bytes, Unit::Bytes),
+        ("group_bytes", &mut core.group_bytes, Unit::GroupBytes),
         ("update_ops", &mut core.update_ops, Unit::Count),
         ("json_depth", &mut core.json_depth, Unit::Levels),
         ("subscriptions", &mut core.subscriptions, Unit::Count),

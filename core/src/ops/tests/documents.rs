@@ -118,3 +118,17 @@ fn what_was_looked_at_and_left_is_found_again_where_it_moved_to() {
     assert_eq!(after.as_str(), r#"{"x":10,"a":{"s":"t","f":1e400,"o":{"m":2},"n":2},"b":{"s":"u"}}"#);
     assert_eq!(after_b.as_str(), after.as_str().replace(r#""u""#, r#""uv""#));
 }
+
+#[test]
+fn what_was_removed_takes_no_memory() {
+    let mut document = Document::new(Some(&object(10, plain)));
+    let mut after_a_few = 0;
+    for call in 0..1_000 {
+        updated(&mut document, &format!("{},{}", set(r#""new""#, "1"), remove(r#""k3""#)));
+        updated(&mut document, &format!("{},{}", remove(r#""new""#), set(r#""k3""#, "1")));
+        if call == 20 {
+            after_a_few = document.bytes();
+        }
+    }
+    assert_eq!(document.bytes(), after_a_few);
+}

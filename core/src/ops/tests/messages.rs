@@ -47,6 +47,25 @@ fn a_refused_call_says_which_operation_to_change_and_how() {
 }
 
 #[test]
+fn a_call_with_too_many_operations_or_too_much_in_them_says_what_the_limit_is() {
+    let limits = Limits { update_ops: 2, value_bytes: 50, ..Limits::default() };
+    let refusal =
+        |ops: &str| parse(serde_json::from_str(ops).unwrap(), &limits).map_err(|error| error.to_string());
+    let (op, long) = (r#"{"type":"remove","path":"a"}"#, "x".repeat(100));
+    assert_eq!(refusal(&format!("[{op},{op}]")).map(|ops| ops.len()), Ok(2));
+    insta::assert_snapshot!(refusal(&format!("[{op},{op},{op}]")).unwrap_err(), @"`ops` has more than 2 operations, which is the limit (`update_ops`)");
+    insta::assert_snapshot!(refusal(&format!("[{op},5,{op}]")).unwrap_err(), @r#"ops[1]: an operation must be an object such as {"type":"set","path":"a","value":1}, got 5"#);
+    insta::assert_snapshot!(refusal(&format!("[{op},{op},5]")).unwrap_err(), @"`ops` has more than 2 operations, which is the limit (`update_ops`)");
+    insta::assert_snapshot!(refusal(&format!(r#"["{long}"]"#)).unwrap_err(), @"`ops` is 104 bytes of JSON; the limit is 100, twice `value_bytes`");
+}
+
+#[test]
+fn a_path_in_a_message_is_spelled_as_a_caller_would_write_it() {
+    let op = set(r#"["👩‍👩‍👧","a\u0001\n"]"#, "1");
+    insta::assert_snapshot!(skips(r#"{"👩‍👩‍👧":1}"#, &[&op]), @r#"set.target_not_object | ops[0]: `set`: the path ["👩‍👩‍👧","a\u0001\n"] needs an object at "👩‍👩‍👧", found a number"#);
+}
+
+#[test]
 fn a_skipped_operation_says_what_was_in_its_way() {
     insta::assert_snapshot!(skips(r#"{"s":"text","o":{"t":true},"n":18446744073709551615,"far":-1e999}"#, &[
         r#"{"type":"increment","path":"s","by":1}"#,
@@ -64,7 +83,7 @@ fn a_skipped_operation_says_what_was_in_its_way() {
     increment.not_number | ops[3]: `increment`: "far" is -1e999; only integers from -9223372036854775808 to 18446744073709551615 and finite floats can be added to
     append.type_mismatch | ops[4]: `append`: "s" is a string: it takes only strings, not a number
     append.type_mismatch | ops[5]: `append`: "o" is an object, not an array, a string or null
-    append.target_not_object | ops[6]: `append`: the path ["o", "t", "u"] needs an object at ["o", "t"], found a boolean
+    append.target_not_object | ops[6]: `append`: the path ["o","t","u"] needs an object at ["o","t"], found a boolean
     append.type_mismatch | ops[7]: `append`: the root is an object, not an array, a string or null
     "#);
     insta::assert_snapshot!(skips("[]", &[r#"{"type":"set","path":"a","value":1}"#]), @r#"set.target_not_object | ops[0]: `set`: the path "a" needs an object at the root, found an array"#);
@@ -93,7 +112,7 @@ fn a_bad_path_or_value_to_merge_is_named() {
     append.path.too_deep | ops[3]: `append`: `path` has 40 segments; the limit is 32
     merge.value.not_an_object | ops[4]: `merge`: `value` must be an object, got [1,2]
     merge.value.proto_polluted | ops[5]: `merge`: `value` must not have the key "constructor", which is dangerous in JavaScript
-    merge.value.too_many_keys | ops[6]: `merge`: `value` has 1025 keys; the limit is 1024
+    merge.value.too_many_keys | ops[6]: `merge`: `value` has more than 1024 keys, which is the limit
     merge.value.too_deep | ops[7]: `merge`: `value` is nested deeper than 16 levels
     "#);
 }

@@ -9,6 +9,7 @@ mod table;
 
 use serde_json::value::RawValue;
 
+use super::error::excerpt;
 use super::{Applied, OpsError, UpdateOp, apply, parse};
 use crate::config::Limits;
 use crate::json::Json;
@@ -19,9 +20,14 @@ const MISSING: &str = "";
 /// A value of each kind that has no keys.
 const NO_OBJECTS: [&str; 6] = ["null", "true", "false", "1", r#""s""#, "[1]"];
 
+/// Room for the tests that make many operations.
+fn limits() -> Limits {
+    Limits { update_ops: 200_000, ..Limits::default() }
+}
+
 fn parsed(ops: &str) -> Result<Vec<UpdateOp>, OpsError> {
     let ops: &RawValue = serde_json::from_str(ops).expect("test ops are JSON");
-    parse(ops, &Limits::default())
+    parse(ops, &limits())
 }
 
 fn json(text: &str) -> Json {
@@ -30,7 +36,7 @@ fn json(text: &str) -> Json {
 
 fn applied(before: &str, ops: &str) -> Applied {
     let before = (before != MISSING).then(|| json(before));
-    let ops = parsed(ops).unwrap_or_else(|error| panic!("{ops}: {error}"));
+    let ops = parsed(ops).unwrap_or_else(|error| panic!("{}: {error}", excerpt(ops)));
     apply(before.as_ref(), &ops)
 }
 

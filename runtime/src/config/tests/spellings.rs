@@ -132,7 +132,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
     limits:
       name_bytes: 1
       value_bytes: 2
-      group_bytes: 3
+      group_bytes: 65536
       update_ops: 16
       json_depth: 4
       subscriptions: 5
@@ -156,7 +156,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
     let limits = Limits {
         name_bytes: 1,
         value_bytes: 2,
-        group_bytes: 3,
+        group_bytes: 65536,
         update_ops: 16,
         json_depth: 4,
         subscriptions: 5,
