@@ -90,6 +90,6 @@ pub fn size_hint(outcome: &Outcome) -> usize {
 }
 
 /// About how many bytes of memory the reports of skipped operations take.
-pub fn errors_size(errors: &[OpError]) -> usize {
+pub(crate) fn errors_size(errors: &[OpError]) -> usize {
     errors.iter().map(|error| error.message.len() + 64).sum()
 }

@@ -6,6 +6,8 @@ pub(crate) struct Input<'a> {
     choices: Unstructured<'a>,
     /// Whether there was a value of a thousand keys: another one would only make a run slow.
     had_many_keys: bool,
+    /// Whether the call at hand may be malformed. Most must not be: one malformed operation fails all of a call.
+    may_be_malformed: bool,
 }
 
 /// Keys as a value spells them, some of them the same in several ways.
@@ -46,22 +48,11 @@ const SCALARS: [&str; 24] = [
     r#""\ud83d""#,
     r#""\ude00""#,
 ];
-const SEGMENTS: [&str; 10] = [
-    r#""a""#,
-    r#""b""#,
-    r#""c""#,
-    r#""a.b""#,
-    r#""é""#,
-    r#""\u0061""#,
-    r#""""#,
-    r#""constructor""#,
-    r#""\ud800""#,
-    "7",
-];
+const SEGMENTS: [&str; 7] = [r#""a""#, r#""b""#, r#""c""#, r#""a.b""#, r#""é""#, r#""\u0061""#, r#""k7""#];
 
 impl<'a> Input<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
-        Input { choices: Unstructured::new(bytes), had_many_keys: false }
+        Input { choices: Unstructured::new(bytes), had_many_keys: false, may_be_malformed: false }
     }
 
     /// Whether all bytes are used up.
@@ -133,28 +124,35 @@ impl<'a> Input<'a> {
     fn path(&mut self) -> String {
         match self.below(12) {
             0..5 => self.segment(),
-            5..10 => {
-                let segments = (0..self.below(5)).map(|_| self.segment()).collect::<Vec<_>>();
-                format!("[{}]", segments.join(","))
-            }
             10 => {
                 let mut segments = vec![r#""a""#.to_owned(); 30 + self.below(3)];
                 segments.push(self.segment());
                 format!("[{}]", segments.join(","))
             }
-            _ => self.pick(&["null", "{}"]).to_owned(),
+            11 if self.may_be_malformed => self.pick(&["null", "{}"]).to_owned(),
+            _ => {
+                let segments = (0..self.below(5)).map(|_| self.segment()).collect::<Vec<_>>();
+                format!("[{}]", segments.join(","))
+            }
         }
     }
 
     fn segment(&mut self) -> String {
-        match self.below(20) {
-            19 => format!("\"{}\"", "x".repeat(255 + self.below(3))),
+        match self.below(40) {
+            37 => format!("\"{}\"", "x".repeat(255 + self.below(3))),
+            38 => self.pick(&[r#""""#, r#""constructor""#]).to_owned(),
+            39 if self.may_be_malformed => self.pick(&[r#""\ud800""#, "7"]).to_owned(),
             _ => self.pick(&SEGMENTS).to_owned(),
         }
     }
 
-    /// An update operation.
-    pub(crate) fn op(&mut self) -> String {
+    /// The update operations of a call, at least one.
+    pub(crate) fn ops(&mut self, most: usize) -> Vec<String> {
+        self.may_be_malformed = self.once_in(8);
+        (0..=self.below(most)).map(|_| self.op()).collect()
+    }
+
+    fn op(&mut self) -> String {
         let name = self.pick(&["set", "merge", "increment", "decrement", "append", "remove"]);
         let mut fields = vec![format!(r#""type":"{name}""#), format!(r#""path":{}"#, self.path())];
         match name {
@@ -163,27 +161,21 @@ impl<'a> Input<'a> {
             _ => fields.push(format!(r#""value":{}"#, self.operand())),
         }
         match self.below(32) {
-            29 => drop(fields.remove(self.below(fields.len()))),
+            29 if self.may_be_malformed => drop(fields.remove(self.below(fields.len()))),
             30 => fields
                 .push(self.pick(&[r#""typ\u0065":"set""#, r#""path":"b""#, r#""value":[],"by":2"#]).into()),
-            31 => fields[0] = r#""type":"replace""#.to_owned(),
+            31 if self.may_be_malformed => fields[0] = r#""type":"replace""#.to_owned(),
             _ => {}
         }
         format!("{{{}}}", fields.join(","))
     }
 
     fn by(&mut self) -> &'static str {
-        self.pick(&[
-            "1",
-            "-1",
-            "0",
-            "3",
-            "1000000007",
-            "9223372036854775807",
-            "-9223372036854775808",
-            "9223372036854775808",
-            "1.0",
-            "null",
-        ])
+        match self.below(16) {
+            15 if self.may_be_malformed => self.pick(&["9223372036854775808", "1.0", "null"]),
+            _ => {
+                self.pick(&["1", "-1", "0", "3", "1000000007", "9223372036854775807", "-9223372036854775808"])
+            }
+        }
     }
 }

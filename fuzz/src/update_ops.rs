@@ -22,7 +22,7 @@ pub fn update_ops(data: &[u8]) {
     let mut text = text.map(Json::trusted);
     let mut document = Document::new(text.as_ref());
     for _ in 0..MOST_CALLS {
-        let ops: Vec<String> = (0..=input.below(MOST_OPS)).map(|_| input.op()).collect();
+        let ops = input.ops(MOST_OPS);
         if let Some((applied, expected)) = call(text.as_ref(), value.as_ref(), &ops) {
             let kept = document.apply(&parse(&ops).expect("it was just parsed"));
             assert_eq!(kept, applied, "a document that was kept: {ops:?}");

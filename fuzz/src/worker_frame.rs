@@ -10,12 +10,14 @@ use headwater_core::{Core, Effect, Input};
 use serde_json::value::RawValue;
 
 use crate::effects::{at, sent};
+use crate::seen::Seen;
 
 /// Hands frames, one a line, to a core with a store in memory, as a worker's socket would.
 ///
 /// # Panics
 ///
-/// If the core does, or if it answers with what is no JSON, or does not answer a call of a built-in function once.
+/// If the core does, or if it answers with what is no JSON, tells a subscriber what has not exactly the protocol's form,
+/// or does not answer a call of a built-in function once.
 pub fn worker_frame(data: &[u8]) {
     // A text frame that is not UTF-8 never gets past the socket.
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -103,6 +105,9 @@ impl Server {
                 assert!(frame.starts_with('{'), "a frame is an object: {frame}");
                 if let Err(error) = serde_json::from_str::<&RawValue>(&frame) {
                     panic!("a frame is JSON: {error}: {frame}");
+                }
+                if matches!(effect, Effect::Sync { .. } | Effect::Refuse { .. } | Effect::Broadcast { .. }) {
+                    Seen::read(&frame);
                 }
             }
         }

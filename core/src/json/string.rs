@@ -8,8 +8,7 @@ pub(crate) fn decode_string(text: &str) -> Vec<u8> {
     out
 }
 
-/// Appends what a string's text with escapes stands for, as UTF-8. Half of a surrogate pair without its other half
-/// stands for itself, in the same manner.
+/// Appends what [`decode_string`] returns.
 pub(super) fn decode(mut text: &str, out: &mut Vec<u8>) {
     while let Some((plain, escape)) = text.split_once('\\') {
         out.extend_from_slice(plain.as_bytes());

@@ -166,8 +166,8 @@ pub enum OpsError {
     /// `ops` is something else than an array.
     #[error("`ops` must be an array of operations, got {0}")]
     NotAnArray(String),
-    /// `ops` is longer than twice [`Limits::value_bytes`](crate::config::Limits::value_bytes): most of it could
-    /// not be stored anyway.
+    /// `ops` is longer than twice [`Limits::value_bytes`](crate::config::Limits::value_bytes), which bounds what a
+    /// call costs.
     #[error("`ops` is {len} bytes of JSON; the limit is {limit}, twice `value_bytes`")]
     TooLarge {
         /// Its length in bytes.

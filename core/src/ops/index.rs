@@ -21,14 +21,16 @@ struct Entry {
 
 impl Index {
     /// An index of these names, borrowed where they are what stands between a key's quotes.
-    pub(super) fn new<'a>(names: impl Iterator<Item = (Cow<'a, [u8]>, usize)>) -> Index {
-        let mut names: Vec<_> = names.collect();
+    pub(super) fn new(mut names: Vec<(Cow<'_, [u8]>, usize)>) -> Index {
         names.sort();
         let entry = |(name, position): (Cow<'_, [u8]>, usize)| match name {
             Cow::Borrowed(_) => Entry { position, decoded: None },
             Cow::Owned(name) => Entry { position, decoded: Some(name.into()) },
         };
-        Index { sorted: names.into_iter().map(entry).collect(), added: BTreeMap::new() }
+        let mut sorted: Vec<_> = names.into_iter().map(entry).collect();
+        // It may have taken over the room of the names.
+        sorted.shrink_to_fit();
+        Index { sorted, added: BTreeMap::new() }
     }
 
     /// A member was put to the end, with a name that no other has.
@@ -61,7 +63,9 @@ impl Index {
     pub(super) fn follow(&mut self, to: impl Fn(usize) -> Option<usize>) {
         let follow = |position: &mut usize| {
             let to = to(*position);
-            *position = to.unwrap_or_default();
+            if let Some(to) = to {
+                *position = to;
+            }
             to.is_some()
         };
         self.sorted.retain_mut(|entry| follow(&mut entry.position));

@@ -100,7 +100,7 @@ impl Object {
         for (key, member) in split(value.as_str()).unwrap_or_default() {
             let range = range_in(value.as_str(), member.get());
             let node = Node::Text(Text::part(value, range));
-            self.insert_raw(&decode(key.get()), || key.get().into(), node);
+            self.insert_raw(&name_of(key.get()), || key.get().into(), node);
         }
     }
 
@@ -273,7 +273,7 @@ impl Object {
         self.lookups = self.lookups.saturating_add(1);
         if self.index.is_none() && self.lookups > INDEX_LOOKUPS {
             let source = self.source.as_str();
-            let names = self.present().map(|(at, member)| (decode(member.key.text(source)), at));
+            let names = self.present().map(|(at, member)| (name_of(member.key.text(source)), at)).collect();
             self.index = Some(Index::new(names));
         }
     }
@@ -389,7 +389,7 @@ pub(super) fn split_into<'a, T>(
 
 /// What a key's text names, see [`decode_string`]: a name with a lone surrogate is no UTF-8, so no path names such a
 /// key.
-pub(super) fn decode(key: &str) -> Cow<'_, [u8]> {
+pub(super) fn name_of(key: &str) -> Cow<'_, [u8]> {
     match unescaped(key) {
         Some(name) => Cow::Borrowed(name),
         None => Cow::Owned(decode_string(key.get(1..key.len().saturating_sub(1)).unwrap_or_default())),
@@ -405,7 +405,7 @@ fn is_named(key: &str, name: &[u8]) -> bool {
     match unescaped(key) {
         Some(unescaped) => unescaped == name,
         // An escape is never shorter than what it stands for.
-        None => key.len() >= name.len() && *decode(key) == *name,
+        None => key.len() >= name.len() && *name_of(key) == *name,
     }
 }
 

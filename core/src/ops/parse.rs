@@ -7,7 +7,7 @@ use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::{OpFault, OpName, OpsError, Reason, Refusal, excerpt};
-use super::object::{decode, split, split_into};
+use super::object::{name_of, split_into};
 use super::path::{Path, pollutes_prototypes};
 use super::{Change, Plan, UpdateOp};
 use crate::config::Limits;
@@ -21,7 +21,7 @@ const MERGE_DEPTH: usize = 16;
 /// Parses the `ops` array of a call, of at most [`Limits::update_ops`] operations and twice [`Limits::value_bytes`].
 /// An error fails the whole call.
 pub fn parse(ops: &RawValue, limits: &Limits) -> Result<Vec<UpdateOp>, OpsError> {
-    let (len, limit) = (ops.get().len(), 2 * limits.value_bytes);
+    let (len, limit) = (ops.get().len(), limits.value_bytes.saturating_mul(2));
     if len > limit {
         return Err(OpsError::TooLarge { len, limit });
     }
@@ -97,15 +97,14 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn read(op: &'a str) -> Result<Fields<'a>, OpFault> {
         let mut fields = Fields::default();
-        for (key, value) in split(op).ok_or_else(|| OpFault::NotAnObject(excerpt(op)))? {
-            match &*decode(key.get()) {
-                b"type" => fields.kind = Some(value),
-                b"path" => fields.path = Some(value),
-                b"by" => fields.by = Some(value),
-                b"value" => fields.value = Some(value),
-                _ => {}
-            }
-        }
+        let read = |key: &'a RawValue, value| match &*name_of(key.get()) {
+            b"type" => fields.kind = Some(value),
+            b"path" => fields.path = Some(value),
+            b"by" => fields.by = Some(value),
+            b"value" => fields.value = Some(value),
+            _ => {}
+        };
+        split_into(op, read).ok_or_else(|| OpFault::NotAnObject(excerpt(op)))?;
         Ok(fields)
     }
 
@@ -167,7 +166,7 @@ fn mergeable(value: Json) -> Result<Change, Refusal> {
     let collect = |key: &RawValue, _: &RawValue| {
         // One too many tells all.
         if keys.len() <= MERGE_KEYS {
-            keys.insert(decode(key.get()).into_owned());
+            keys.insert(name_of(key.get()).into_owned());
         }
     };
     if split_into(value.as_str(), collect).is_none() {

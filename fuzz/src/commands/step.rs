@@ -123,7 +123,7 @@ fn call(input: &mut Input<'_>, store: &Store) -> Call {
             )
         }
         4..8 => {
-            let ops = (0..=input.below(4)).map(|_| input.op()).collect::<Vec<_>>();
+            let ops = input.ops(4);
             let (ops, (asks, asked)) = (format!("[{}]", ops.join(",")), asks(input, store, &group, &item));
             let fields = format!(r#"{item_fields},"ops":{ops}{asked}"#);
             let command = Command::Update { group, item, ops: read_back(&ops), asks };

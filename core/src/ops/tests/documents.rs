@@ -132,3 +132,35 @@ fn what_was_removed_takes_no_memory() {
     }
     assert_eq!(document.bytes(), after_a_few);
 }
+
+/// Few keys get an index too, because they may be long: without it, each operation would read them again.
+#[test]
+fn a_few_long_keys_are_read_once() {
+    const LONG: usize = 100 << 10;
+    let before = object(2, |i| format!("{}{i}", r"\n".repeat(LONG)));
+    let mut document = Document::new(Some(&before));
+    for _ in 0..8 {
+        updated(&mut document, &increment(r#""n""#, "1"));
+    }
+    let after = updated(&mut document, &increment(r#""n""#, "1"));
+    let apart = document.bytes() - after.as_str().len();
+    assert!((2 * LONG..2 * LONG + 4_096).contains(&apart), "the names of both, decoded: {apart}");
+}
+
+/// The names of the keys that came after an index was made are kept beside it, but not for ever.
+#[test]
+fn an_index_that_most_keys_came_after_is_made_again() {
+    let mut document = Document::new(Some(&object(20, plain)));
+    for i in 0..2_000 {
+        updated(&mut document, &set(&format!("\"new{i}\""), "1"));
+        updated(&mut document, &remove(&format!("\"new{i}\"")));
+        updated(&mut document, &set(&format!("\"kept{i}\""), "1"));
+    }
+    let after = document.apply(&[]).after;
+    let mut fresh = Document::new(Some(&after));
+    for _ in 0..12 {
+        updated(&mut fresh, &remove(r#""none""#));
+    }
+    let beside = |document: &Document| document.bytes() - after.as_str().len();
+    assert!(beside(&document) < 3 * beside(&fresh), "{} and {}", beside(&document), beside(&fresh));
+}

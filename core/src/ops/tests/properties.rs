@@ -9,7 +9,7 @@ use proptest::strategy::Union;
 
 use super::*;
 use crate::json::depth;
-use crate::ops::object::{decode, split};
+use crate::ops::object::{name_of, split};
 use crate::ops::{Document, OpError};
 
 /// Keys that meet each other in several spellings.
@@ -96,7 +96,7 @@ fn op_text(name: &str, path: &str, field: &str, operand: &str) -> String {
 
 /// The members of an object whose key says something else than `key`.
 fn members_beside<'a>(object: &'a str, key: &str) -> Option<Vec<(&'a str, &'a str)>> {
-    let others = split(object)?.into_iter().filter(|(k, _)| *decode(k.get()) != *key.as_bytes());
+    let others = split(object)?.into_iter().filter(|(k, _)| *name_of(k.get()) != *key.as_bytes());
     Some(others.map(|(k, v)| (k.get(), v.get())).collect())
 }
 
