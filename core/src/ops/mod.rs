@@ -1,8 +1,9 @@
 //! Update operations (`stream::update`): their parsing and their meaning.
 //!
 //! [`parse`] turns the `ops` of a call into [`UpdateOp`]s, or refuses the whole call. [`apply`] runs them on a
-//! value. Both are pure and total, and cost time linear in the size of what they are given (times the
-//! logarithm of the number of keys, and at most the length of a path).
+//! value; a [`Document`] does the same and stays taken apart for the next call. All are pure and total, and cost
+//! time linear in the size of what they are given (times the logarithm of the number of keys, and at most the
+//! length of a path).
 //!
 //! What no operation touches keeps its exact text: `1.0`, `1e400`, big integers, escapes, the order of keys.
 //! So a value is never read into numbers and strings as a whole. `tree` takes apart only the objects on the

@@ -90,6 +90,25 @@ fn a_merged_duplicate_counts_once_with_its_last_value() {
     becomes("{}", r#"{"type":"merge","value":{"a":1,"b":2,"a":3}}"#, r#"{"a":3,"b":2}"#);
 }
 
+#[test]
+fn a_key_that_was_removed_and_is_set_again_is_the_last() {
+    let looked_up = vec![increment(r#""a""#, "1"); 20].join(",");
+    for before_it in ["", &looked_up] {
+        let ops = [
+            set(r#""b""#, "1"),
+            remove(r#""b""#),
+            remove(r#""b""#),
+            set(r#""c""#, "1"),
+            set(r#""b""#, "2"),
+            remove(r#""a""#),
+            set(r#""a""#, "0"),
+        ];
+        let ops = format!("[{before_it}{}{}]", if before_it.is_empty() { "" } else { "," }, ops.join(","));
+        let Applied { after, errors } = applied(r#"{"a":0,"a":0}"#, &ops);
+        assert_eq!((after.as_str(), errors), (r#"{"c":1,"b":2,"a":0}"#, vec![]), "{ops}");
+    }
+}
+
 /// Members enough for an index, with duplicates and escapes: the index and the plain search agree.
 #[test]
 fn a_large_object_behaves_as_a_small_one() {
