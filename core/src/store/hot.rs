@@ -146,7 +146,7 @@ mod tests {
         for which in 0..3 {
             let mut hot = Hot::default();
             for i in 0..100 {
-                let mut names = ["s".to_owned(), "g".to_owned(), "i".to_owned()];
+                let mut names = ["stream".to_owned(), "group".to_owned(), "item".to_owned()];
                 names[which] = long(i);
                 let [stream, group, id] = &names;
                 let group =
