@@ -5,6 +5,8 @@ use headwater_core::time::{Mono, Now, WallMs};
 use headwater_core::wire::stream::ToSubscriber;
 use headwater_core::wire::worker::ToWorker;
 
+use crate::seen::Seen;
+
 /// What an effect sends, as the runtime encodes it.
 pub(crate) fn sent(effect: &Effect) -> Option<String> {
     match effect {
@@ -18,6 +20,14 @@ pub(crate) fn sent(effect: &Effect) -> Option<String> {
         Effect::Broadcast { frame, .. } => Some(frame.encode()),
         _ => None,
     }
+}
+
+/// What effects tell subscribers, in their order; all of it must have exactly the protocol's form.
+pub(crate) fn seen(effects: &[Effect]) -> impl Iterator<Item = Seen> {
+    let to_subscriber = |effect: &&Effect| {
+        matches!(effect, Effect::Sync { .. } | Effect::Refuse { .. } | Effect::Broadcast { .. })
+    };
+    effects.iter().filter(to_subscriber).filter_map(sent).map(|frame| Seen::read(&frame))
 }
 
 /// A moment of a run.

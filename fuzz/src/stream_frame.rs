@@ -10,7 +10,7 @@ use headwater_core::wire::worker;
 use headwater_core::{Core, Effect, Input};
 use headwater_model::json::spell;
 
-use crate::effects::{at, sent};
+use crate::effects::{at, seen};
 use crate::seen::Seen;
 
 /// Connects with the path of the first line and hands the other lines, frames, to a core with a store in memory, as a
@@ -117,11 +117,7 @@ impl Server {
         self.clock += 1;
         self.effects.clear();
         self.core.handle(at(self.clock), input, &mut self.effects);
-        let to_subscriber = |effect: &&Effect| {
-            matches!(effect, Effect::Sync { .. } | Effect::Refuse { .. } | Effect::Broadcast { .. })
-        };
-        let frames = self.effects.iter().filter(to_subscriber).filter_map(sent);
-        frames.map(|frame| Seen::read(&frame)).collect()
+        seen(&self.effects).collect()
     }
 }
 

@@ -9,8 +9,7 @@ use headwater_core::wire::worker::{self, BadFrame, BadFrameAnswer, FromWorker, I
 use headwater_core::{Core, Effect, Input};
 use serde_json::value::RawValue;
 
-use crate::effects::{at, sent};
-use crate::seen::Seen;
+use crate::effects::{at, seen, sent};
 
 /// Hands frames, one a line, to a core with a store in memory, as a worker's socket would.
 ///
@@ -100,16 +99,13 @@ impl Server {
         self.clock += 1;
         self.effects.clear();
         self.core.handle(at(self.clock), input, &mut self.effects);
-        for effect in &self.effects {
-            if let Some(frame) = sent(effect) {
-                assert!(frame.starts_with('{'), "a frame is an object: {frame}");
-                if let Err(error) = serde_json::from_str::<&RawValue>(&frame) {
-                    panic!("a frame is JSON: {error}: {frame}");
-                }
-                if matches!(effect, Effect::Sync { .. } | Effect::Refuse { .. } | Effect::Broadcast { .. }) {
-                    Seen::read(&frame);
-                }
+        for frame in self.effects.iter().filter_map(sent) {
+            assert!(frame.starts_with('{'), "a frame is an object: {frame}");
+            if let Err(error) = serde_json::from_str::<&RawValue>(&frame) {
+                panic!("a frame is JSON: {error}: {frame}");
             }
         }
+        // What is told to subscribers is read, to be checked.
+        seen(&self.effects).for_each(drop);
     }
 }

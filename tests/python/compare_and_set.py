@@ -5,10 +5,10 @@ The argument is how many times to count.
 
 import os
 import sys
-import threading
 from typing import Any
 
 from iii import InitOptions, InvocationError, register_worker
+from lib import run
 
 DEADLINE_S = 80
 GROUP = {"stream_name": "expect", "group_id": "python"}
@@ -80,24 +80,5 @@ def count(caller: Caller, times: int) -> None:
             assert error.code == "STREAM_CONFLICT", error
 
 
-def give_up() -> None:
-    print(f"failed: not done after {DEADLINE_S} s", file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-def run() -> int:
-    late = threading.Timer(DEADLINE_S, give_up)
-    late.daemon = True
-    late.start()
-    try:
-        main(int(sys.argv[1]))
-    except BaseException as error:  # the SDK's own thread would keep the process alive
-        print(f"failed: {error!r}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    code = run()
-    sys.stdout.flush()
-    os._exit(code)
+    run(lambda: main(int(sys.argv[1])), DEADLINE_S)

@@ -1,11 +1,10 @@
 """All eight stream functions through the published SDK, with their exact results, and the codes of errors."""
 
 import os
-import sys
-import threading
 from typing import Any
 
 from iii import InitOptions, InvocationError, register_worker
+from lib import run
 
 DEADLINE_S = 80
 GROUP = {"stream_name": "chat", "group_id": "room-1"}
@@ -92,24 +91,5 @@ def errors(refused: Any) -> None:
     refused("nobody::has-this", {}, "function_not_found")
 
 
-def give_up() -> None:
-    print(f"failed: not done after {DEADLINE_S} s", file=sys.stderr, flush=True)
-    os._exit(1)
-
-
-def run() -> int:
-    late = threading.Timer(DEADLINE_S, give_up)
-    late.daemon = True
-    late.start()
-    try:
-        main()
-    except BaseException as error:  # the SDK's own thread would keep the process alive
-        print(f"failed: {error!r}", file=sys.stderr, flush=True)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    code = run()
-    sys.stdout.flush()
-    os._exit(code)
+    run(main, DEADLINE_S)

@@ -4,6 +4,7 @@ import os
 import sys
 
 from iii import InitOptions, register_worker
+from lib import run
 
 
 async def echo(data):
@@ -26,10 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    code = 0
-    try:
-        main()
-    except BaseException as error:  # the SDK's own thread would keep the process alive
-        print(f"failed: {error!r}", file=sys.stderr, flush=True)
-        code = 1
-    os._exit(code)
+    run(main)
