@@ -1,5 +1,7 @@
 //! What an operator can set, as far as it changes behaviour.
 
+use crate::name::FunctionId;
+
 /// The core's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CoreConfig {
@@ -7,6 +9,40 @@ pub struct CoreConfig {
     pub limits: Limits,
     /// Time limits.
     pub timeouts: Timeouts,
+    /// Who may subscribe.
+    pub access: Access,
+}
+
+/// Who decides which subscribers are served, and what becomes of those that nobody could decide about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The function that is asked about every new connection of a subscriber. Without one, nobody is asked.
+    pub auth_function: Option<FunctionId>,
+    /// How a connection that it does not vouch for ends.
+    pub auth_failure: AuthFailure,
+    /// What a join is that no gate vouches for.
+    pub join_gate: JoinGate,
+}
+
+/// How a connection ends that the `auth_function` does not vouch for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// Its joins are answered with `unauthorized`, and it is closed a few seconds later: there are clients that die
+    /// of a handshake that is refused.
+    #[default]
+    Close,
+    /// Its handshake waits for the function, and is answered with HTTP 401.
+    Http401,
+}
+
+/// What becomes of a join when a gate fails, or when there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JoinGate {
+    /// It is allowed, unless a gate answers that it is not.
+    #[default]
+    FailOpen,
+    /// It is refused, unless at least one gate allows it and none fails.
+    FailClosed,
 }
 
 /// Bounds with stated defaults. What goes beyond one is refused with an error that names it.
@@ -28,6 +64,10 @@ pub struct Limits {
     pub registrations: usize,
     /// Most calls that one worker may be running for others. Default 1,024.
     pub calls_in_flight: usize,
+    /// Most events that may wait for the handler of one trigger. Default 100,000.
+    pub trigger_events: usize,
+    /// Most bytes of events that may wait for the handler of one trigger. Default 64 MiB.
+    pub trigger_bytes: usize,
 }
 
 impl Limits {
@@ -49,6 +89,8 @@ impl Default for Limits {
             subscriptions: 1_000,
             registrations: 10_000,
             calls_in_flight: 1_024,
+            trigger_events: 100_000,
+            trigger_bytes: 64 << 20,
         }
     }
 }
@@ -60,10 +102,15 @@ pub struct Timeouts {
     pub call_ms: u64,
     /// How long a stop waits for calls that workers are running. Default 10 s.
     pub stop_ms: u64,
+    /// How long the `auth_function` may take to vouch for a connection, the time until it is registered included:
+    /// after a restart, clients come back before workers. Default 10 s.
+    pub auth_ms: u64,
+    /// For how long the functions and triggers of a worker that vanished are waited for. Default 30 s.
+    pub gate_grace_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { call_ms: 30_000, stop_ms: 10_000 }
+        Timeouts { call_ms: 30_000, stop_ms: 10_000, auth_ms: 10_000, gate_grace_ms: 30_000 }
     }
 }

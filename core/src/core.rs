@@ -75,7 +75,9 @@ impl Core {
             Input::CallNotDelivered { worker, invocation_id } => {
                 self.functions.not_delivered(worker, invocation_id, effects);
             }
-            Input::SessionConnected { session, join } => self.session_connected(session, join, effects),
+            Input::SessionConnected { session, handshake: _, join } => {
+                self.session_connected(session, join, effects)
+            }
             Input::SessionFrame { session, frame } => self.session_frame(session, frame, effects),
             Input::SessionDisconnected { session } => self.hub.disconnect(session, effects),
             Input::SessionOverflowed { session } => self.hub.overflowed(session, effects),

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::call::{Caller, Outcome};
+#[cfg(doc)]
+use crate::config::AuthFailure;
 use crate::error::CallError;
 use crate::key::{ChannelKey, SessionKey, WorkerKey};
 use crate::log::Batch;
-use crate::name::{FunctionId, SubscriptionId};
+use crate::name::{FunctionId, SubscriptionId, Target};
+use crate::time::WallMs;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber};
 use crate::wire::worker::{ToWorker, TriggerRequest};
 
@@ -79,6 +82,27 @@ pub enum Effect {
         session: SessionKey,
         /// What.
         error: StreamError,
+    },
+    /// Answer the session's handshake, which waits for this with [`AuthFailure::Http401`]; with
+    /// [`AuthFailure::Close`] it never comes.
+    Admit {
+        /// Whose.
+        session: SessionKey,
+    },
+    /// Tell a subscriber that a join is refused.
+    Unauthorized {
+        /// Whom.
+        session: SessionKey,
+        /// The join of what.
+        target: Target,
+        /// When.
+        at: WallMs,
+    },
+    /// Close a session that nobody vouched for, once it was sent what is queued. A handshake that waits is answered
+    /// with HTTP 401.
+    CloseSession {
+        /// Whose.
+        session: SessionKey,
     },
     /// Send a frame to all sessions of a channel.
     Broadcast {

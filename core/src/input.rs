@@ -4,7 +4,7 @@ use crate::key::{SessionKey, WorkerKey};
 use crate::log::BatchNumber;
 use crate::name::Target;
 use crate::rng::Uuid;
-use crate::wire::stream::{FromSubscriber, StreamError};
+use crate::wire::stream::{FromSubscriber, Handshake, StreamError};
 use crate::wire::worker::{BadFrame, FromWorker};
 
 /// Something that happened outside.
@@ -38,6 +38,8 @@ pub enum Input {
     SessionConnected {
         /// Who.
         session: SessionKey,
+        /// How it asked to be connected.
+        handshake: Handshake,
         /// What its path joins, see [`crate::wire::stream::parse_path`].
         join: Option<Result<Target, StreamError>>,
     },

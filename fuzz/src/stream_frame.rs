@@ -59,7 +59,11 @@ impl Server {
         }
         let answers = usize::from(join.is_some());
         let target = join.as_ref().and_then(|join| join.as_ref().ok().cloned());
-        let seen = self.handle(Input::SessionConnected { session: SESSION, join });
+        let seen = self.handle(Input::SessionConnected {
+            session: SESSION,
+            handshake: stream::Handshake::default(),
+            join,
+        });
         assert_eq!(seen.len(), answers, "a join has one answer");
         if let Some(target) = target {
             self.write(&target, "1");

@@ -4,7 +4,7 @@ use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::{SubscriptionId, Target};
 use headwater_core::store::Command;
-use headwater_core::wire::stream::FromSubscriber;
+use headwater_core::wire::stream::{FromSubscriber, Handshake};
 use headwater_core::wire::worker::{self, BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget};
 use headwater_core::{Core, Effect, Input};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub fn worker_frame(data: &[u8]) {
         clock: 0,
     };
     server.handle(Input::WorkerConnected { worker: WORKER });
-    server.handle(Input::SessionConnected { session: SESSION, join: None });
+    server.handle(Input::SessionConnected { session: SESSION, handshake: Handshake::default(), join: None });
     for line in text.split('\n').take(MOST_FRAMES) {
         server.frame(worker::parse(line, &config.limits));
     }

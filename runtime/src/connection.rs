@@ -166,7 +166,9 @@ where
     let limits = &config.core.limits;
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
     let join = stream::parse_path(&path, limits);
-    let connected = Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), join };
+    let handshake = stream::Handshake { path, ..stream::Handshake::default() };
+    let connected =
+        Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), handshake, join };
     if inbox.send(connected).await.is_err() {
         return;
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use headwater_core::key::{ChannelKey, SessionKey};
 use headwater_core::name::{SubscriptionId, Target};
+use headwater_core::time::WallMs;
 use headwater_core::wire::stream::{StreamError, SyncFrame, ToSubscriber};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -41,6 +42,17 @@ pub(crate) enum Delivery {
     Refuse {
         session: SessionKey,
         error: StreamError,
+    },
+    Admit {
+        session: SessionKey,
+    },
+    Unauthorized {
+        session: SessionKey,
+        target: Target,
+        at: WallMs,
+    },
+    Close {
+        session: SessionKey,
     },
     Broadcast {
         channel: ChannelKey,
@@ -106,6 +118,19 @@ impl Shard {
             Delivery::Refuse { session, error } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
                     mailbox.push_notice(ToSubscriber::Error(error).encode().into());
+                }
+            }
+            Delivery::Admit { session } => {
+                debug_assert!(self.sessions.contains_key(&session), "no handshake waits yet");
+            }
+            Delivery::Unauthorized { session, target, at } => {
+                if let Some(mailbox) = self.sessions.get(&session) {
+                    mailbox.push_notice(ToSubscriber::Unauthorized { target, at }.encode().into());
+                }
+            }
+            Delivery::Close { session } => {
+                if let Some(mailbox) = self.sessions.get(&session) {
+                    mailbox.close(CloseCode::Policy, "unauthorized");
                 }
             }
             Delivery::Broadcast { channel, frame } => self.broadcast(channel, frame),

@@ -147,9 +147,9 @@ impl<P: Platform> Engine<P> {
                 self.workers.insert(worker, Worker { mailbox, parked: VecDeque::new() });
                 self.step(Input::WorkerConnected { worker }).await;
             }
-            Message::SessionConnected { session, mailbox, join } => {
+            Message::SessionConnected { session, mailbox, handshake, join } => {
                 self.deliver(Delivery::Connected { session, mailbox }).await;
-                self.step(Input::SessionConnected { session, join }).await;
+                self.step(Input::SessionConnected { session, handshake, join }).await;
             }
             Message::WorkerUncrowded { worker } => self.unpark(worker).await,
             Message::Input { input: Input::WorkerFrame { worker, frame: Ok(frame) }, share } => {
@@ -250,6 +250,11 @@ impl<P: Platform> Engine<P> {
                 self.deliver(Delivery::Sync { session, subscription, frame }).await;
             }
             Effect::Refuse { session, error } => self.deliver(Delivery::Refuse { session, error }).await,
+            Effect::Admit { session } => self.deliver(Delivery::Admit { session }).await,
+            Effect::Unauthorized { session, target, at } => {
+                self.deliver(Delivery::Unauthorized { session, target, at }).await;
+            }
+            Effect::CloseSession { session } => self.deliver(Delivery::Close { session }).await,
             Effect::Broadcast { channel, frame } => {
                 self.deliver(Delivery::Broadcast { channel, frame }).await
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headwater_core::Input;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::Target;
-use headwater_core::wire::stream::StreamError;
+use headwater_core::wire::stream::{Handshake, StreamError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::mailbox::{SessionMailbox, WorkerMailbox};
@@ -19,6 +19,7 @@ pub(crate) enum Message {
     SessionConnected {
         session: SessionKey,
         mailbox: Arc<SessionMailbox>,
+        handshake: Handshake,
         join: Option<Result<Target, StreamError>>,
     },
     /// A worker's mailbox was crowded, so that the engine set aside what it sent; it is not any more.

@@ -50,6 +50,7 @@ fn draw(random: &mut Random, config: &CoreConfig) -> Input {
         1 => Input::WorkerDisconnected { worker },
         2 => Input::SessionConnected {
             session,
+            handshake: stream::Handshake::default(),
             join: stream::parse_path(&format!("/stream/s/{group}"), &config.limits),
         },
         3 => Input::SessionDisconnected { session },

@@ -1,5 +1,8 @@
 //! The stream port's frames: what subscribers send and what they expect.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
@@ -13,7 +16,7 @@ use crate::json::Json;
 use crate::log::Epoch;
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName, SubscriptionId, Target};
 use crate::store::{Durable, Event, EventKind, State};
-use crate::time::Stamp;
+use crate::time::{Stamp, WallMs};
 
 /// A frame from a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,91 @@ pub enum FromSubscriber {
         /// The client's name for the subscription.
         subscription: SubscriptionId,
     },
+}
+
+/// What a subscriber's WebSocket handshake said.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// Its headers, with names in lower case; one that came several times stands there as often.
+    pub headers: Vec<(String, String)>,
+    /// The path, as it came.
+    pub path: String,
+    /// What stood behind the question mark, as it came.
+    pub query: String,
+    /// Where it came from, as `ip:port`.
+    pub addr: String,
+}
+
+impl Handshake {
+    /// The input of an `auth_function`.
+    pub fn to_json(&self) -> Json {
+        let mut out = String::with_capacity(512);
+        out.push_str(r#"{"headers":{"#);
+        let values =
+            by_key(self.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())));
+        push_members(&mut out, values, |out, values| push_string(out, &values.join(", ")));
+        out.push('}');
+        push_text_member(&mut out, "path", &self.path);
+        push_key(&mut out, "query_params");
+        out.push('{');
+        push_members(&mut out, by_key(query_params(&self.query)), |out, values| {
+            push_array(out, values.iter(), |out, value| push_string(out, value));
+        });
+        out.push('}');
+        push_text_member(&mut out, "addr", &self.addr);
+        out.push('}');
+        Json::trusted(out)
+    }
+}
+
+/// Tokens are in the headers and in the query: neither is shown.
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake")
+            .field("path", &self.path)
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keys with all their values, in the order in which the keys first came.
+fn by_key<'a>(
+    pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+) -> Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)> {
+    let mut places = BTreeMap::new();
+    let mut out: Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)> = Vec::new();
+    for (key, value) in pairs {
+        let at = *places.entry(key.clone()).or_insert(out.len());
+        match out.get_mut(at) {
+            Some((_, values)) => values.push(value),
+            None => out.push((key, vec![value])),
+        }
+    }
+    out
+}
+
+/// A query's parameters, as forms spell them: `+` is a space, the rest percent-decoded.
+fn query_params(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        Cow::Owned(percent_decode_str(&text).decode_utf8_lossy().into_owned())
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key), decoded(value))
+    })
+}
+
+/// Appends the members of an object.
+fn push_members<V>(out: &mut String, members: Vec<(Cow<'_, str>, V)>, push: impl Fn(&mut String, V)) {
+    for (at, (key, value)) in members.into_iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_string(out, &key);
+        out.push(':');
+        push(out, value);
+    }
 }
 
 /// An error of the stream port. Clients ignore it; people see it.
@@ -169,6 +257,13 @@ pub enum ToSubscriber {
     Sync(SyncFrame),
     /// The subscriber did something wrong.
     Error(StreamError),
+    /// A join is refused.
+    Unauthorized {
+        /// Of what.
+        target: Target,
+        /// When, by the wall clock: a stamp of the group would tell something of it.
+        at: WallMs,
+    },
 }
 
 /// The state of a group or an item; what is sent after it starts at the next revision.
@@ -230,6 +325,10 @@ impl ToSubscriber {
                 push_text_member(&mut out, "message", &error.message);
                 out.push_str("}}");
             }
+            ToSubscriber::Unauthorized { target, at } => {
+                push_start(&mut out, Stamp(at.0), &target.group, target.item.as_ref());
+                out.push_str(r#"{"type":"unauthorized"}"#);
+            }
         }
         out.push('}');
         out
@@ -265,4 +364,35 @@ fn push_change(out: &mut String, kind: &str, value: &Json) {
     out.push('"');
     push_json_member(out, "data", value);
     out.push('}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_is_told_as_headers_and_parameters_with_all_their_values() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let handshake = Handshake {
+            headers: vec![header("host", "h"), header("cookie", "a=1"), header("cookie", "b=\"2\"")],
+            path: "/stream/a%20b/g".to_owned(),
+            query: "token=a%2Bb&tag=x+y&&tag=&flag&bad=%ff".to_owned(),
+            addr: "127.0.0.1:5".to_owned(),
+        };
+        assert_eq!(
+            handshake.to_json().as_str(),
+            concat!(
+                r#"{"headers":{"host":"h","cookie":"a=1, b=\"2\""},"path":"/stream/a%20b/g","#,
+                r#""query_params":{"token":["a+b"],"tag":["x y",""],"flag":[""],"bad":["�"]},"addr":"127.0.0.1:5"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn tokens_in_a_handshake_are_not_shown() {
+        let token = "s3cret".to_owned();
+        let headers = vec![("authorization".to_owned(), token.clone())];
+        let shown = format!("{:?}", Handshake { headers, query: token.clone(), ..Handshake::default() });
+        assert!(!shown.contains(&token), "{shown}");
+    }
 }

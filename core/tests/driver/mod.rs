@@ -39,6 +39,9 @@ pub(crate) struct World {
     pub(crate) batches: Vec<Batch>,
     pub(crate) notes: Vec<Notice>,
     pub(crate) closed: Vec<WorkerKey>,
+    /// The sessions whose handshake may be answered.
+    pub(crate) admitted: Vec<SessionKey>,
+    pub(crate) closed_sessions: Vec<SessionKey>,
     pub(crate) stopped: bool,
     /// The effects of all steps so far, as text.
     pub(crate) trace: Vec<String>,
@@ -120,6 +123,8 @@ impl World {
             batches: Vec::new(),
             notes: Vec::new(),
             closed: Vec::new(),
+            admitted: Vec::new(),
+            closed_sessions: Vec::new(),
             stopped: false,
             trace: Vec::new(),
             workers: BTreeMap::new(),
@@ -272,7 +277,7 @@ impl World {
     pub(crate) fn session(&mut self) -> SessionKey {
         let session = SessionKey(self.key());
         self.sessions.insert(session, Session::default());
-        self.input(Input::SessionConnected { session, join: None });
+        self.input(Input::SessionConnected { session, handshake: stream::Handshake::default(), join: None });
         session
     }
 
@@ -280,7 +285,7 @@ impl World {
         let session = SessionKey(self.key());
         self.sessions.insert(session, Session::default());
         let join = stream::parse_path(path, &self.config.limits);
-        self.input(Input::SessionConnected { session, join });
+        self.input(Input::SessionConnected { session, handshake: stream::Handshake::default(), join });
         session
     }
 
@@ -379,6 +384,13 @@ impl World {
                     session.inbox.push(ToSubscriber::Error(error).encode());
                 }
             }
+            Effect::Admit { session } => self.admitted.push(session),
+            Effect::Unauthorized { session, target, at } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.inbox.push(ToSubscriber::Unauthorized { target, at }.encode());
+                }
+            }
+            Effect::CloseSession { session } => self.closed_sessions.push(session),
             Effect::Broadcast { channel, frame } => {
                 let members =
                     self.sessions.values_mut().filter(|session| session.channels.contains(&channel));

@@ -247,7 +247,11 @@ impl World {
     fn connected(&mut self) -> Session {
         self.keys += 1;
         let key = SessionKey(self.keys);
-        self.handle(Input::SessionConnected { session: key, join: None });
+        self.handle(Input::SessionConnected {
+            session: key,
+            handshake: stream::Handshake::default(),
+            join: None,
+        });
         Session {
             key,
             subscriptions: BTreeMap::new(),

@@ -66,7 +66,7 @@ pub(super) fn read_listen(
 
 fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
     let (core, net) = (&mut config.core.limits, &mut config.net);
-    let limits: [Limit; 16] = [
+    let limits: [Limit; 18] = [
         ("name_bytes", &mut core.name_bytes, Unit::NameBytes),
         ("value_bytes", &mut core.value_bytes, Unit::ValueBytes),
         ("group_bytes", &mut core.group_bytes, Unit::GroupBytes),
@@ -75,6 +75,8 @@ fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError
         ("subscriptions", &mut core.subscriptions, Unit::Count),
         ("registrations", &mut core.registrations, Unit::Count),
         ("calls_in_flight", &mut core.calls_in_flight, Unit::Count),
+        ("trigger_events", &mut core.trigger_events, Unit::Count),
+        ("trigger_bytes", &mut core.trigger_bytes, Unit::Bytes),
         ("worker_frame_bytes", &mut net.worker_frame_bytes, Unit::Bytes),
         ("stream_frame_bytes", &mut net.stream_frame_bytes, Unit::Bytes),
         ("worker_connections", &mut net.worker_connections, Unit::Count),
@@ -100,6 +102,9 @@ fn read_timeouts(section: &Section, config: &mut Config) -> Result<(), ConfigErr
         ("call_ms", &mut core.call_ms, 1),
         // Zero: a stop waits for nobody.
         ("stop_ms", &mut core.stop_ms, 0),
+        ("auth_ms", &mut core.auth_ms, 1),
+        // Zero: what a worker that vanished leaves behind is not waited for.
+        ("gate_grace_ms", &mut core.gate_grace_ms, 0),
         ("ping_interval_ms", &mut net.ping_interval_ms, 1),
         ("idle_timeout_ms", &mut net.idle_timeout_ms, 1),
         ("handshake_timeout_ms", &mut net.handshake_timeout_ms, 1),

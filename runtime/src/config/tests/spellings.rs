@@ -138,6 +138,8 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
       subscriptions: 5
       registrations: 6
       calls_in_flight: 7
+      trigger_events: 20
+      trigger_bytes: 21
       worker_frame_bytes: 8
       stream_frame_bytes: 9
       worker_connections: 10
@@ -149,6 +151,8 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
     timeouts:
       call_ms: 16
       stop_ms: 0
+      auth_ms: 22
+      gate_grace_ms: 23
       ping_interval_ms: 17
       idle_timeout_ms: 18
       handshake_timeout_ms: 19
@@ -162,6 +166,8 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
         subscriptions: 5,
         registrations: 6,
         calls_in_flight: 7,
+        trigger_events: 20,
+        trigger_bytes: 21,
     };
     let net = NetConfig {
         worker_frame_bytes: 8,
@@ -176,7 +182,8 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
         idle_timeout_ms: 18,
         handshake_timeout_ms: 19,
     };
-    let core = CoreConfig { limits, timeouts: Timeouts { call_ms: 16, stop_ms: 0 } };
+    let timeouts = Timeouts { call_ms: 16, stop_ms: 0, auth_ms: 22, gate_grace_ms: 23 };
+    let core = CoreConfig { limits, timeouts, ..CoreConfig::default() };
     assert_eq!(parse(text).unwrap(), Config { core, net, ..Config::default() });
 }
 
