@@ -217,6 +217,7 @@ impl Core {
                 Output::Persist(batch) => effects.push(Effect::Persist(batch)),
                 Output::Reply { caller, outcome } => effects.push(Effect::reply(caller, outcome)),
                 Output::Release(event) => self.hub.broadcast(event, self.epoch, effects),
+                Output::Left(_) => {}
             }
         }
     }

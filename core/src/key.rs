@@ -21,3 +21,8 @@ key_type!(
     /// The hub's handle for a channel.
     ChannelKey
 );
+key_type!(
+    /// The store's handle for an allowed join that is remembered. Never used twice in a log: one that is given out
+    /// after a restart is above all that the log holds.
+    JoinKey
+);

@@ -252,11 +252,11 @@ fn writing(log: &[u8]) -> World {
 #[test]
 fn a_torn_tail_is_continued_and_a_second_one_is_not_taken_for_damage() {
     let base = writing(&empty_log());
-    for first in torn_ways(base.unsynced()) {
+    for first in torn_ways(&base.unsynced()) {
         let log = [&base.synced[..], &first].concat();
         let mut world = writing(&log);
         let lists = contents(&world.synced);
-        for second in torn_ways(world.unsynced()).iter().step_by(5) {
+        for second in torn_ways(&world.unsynced()).iter().step_by(5) {
             let log = [&world.synced[..], second].concat();
             let recovered =
                 replay(&log).unwrap_or_else(|damage| panic!("{first:?}, then {second:?}: {damage}"));
@@ -271,7 +271,7 @@ fn a_torn_tail_is_continued_and_a_second_one_is_not_taken_for_damage() {
 #[test]
 fn damage_before_a_continued_tail_is_refused() {
     let base = writing(&empty_log());
-    for first in torn_ways(base.unsynced()).iter().step_by(3) {
+    for first in torn_ways(&base.unsynced()).iter().step_by(3) {
         let mut world = writing(&[&base.synced[..], first].concat());
         world.settle();
         for byte in FileHeader::LEN..base.synced.len() {

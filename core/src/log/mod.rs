@@ -15,6 +15,10 @@
 //! the last batch, and are cut off; but when a valid record of a *later* batch follows them, then a synced
 //! batch is damaged, and [`crate::store::Replay`]
 //! refuses to go on.
+//!
+//! A batch may be written in several parts. All but the last hold only what nobody waits for, and are not synced:
+//! the sync of the last one covers them. They carry the number of the batch that they begin, so what a crash loses of
+//! them, even if it keeps what was written behind it, is the torn end of the last batch as well.
 
 mod record;
 
@@ -45,17 +49,25 @@ impl BatchNumber {
     pub(crate) fn next(self) -> BatchNumber {
         BatchNumber(self.0 + 1)
     }
+
+    pub(crate) fn previous(self) -> BatchNumber {
+        BatchNumber(self.0 - 1)
+    }
 }
 
-/// What one write and one sync make durable.
+/// One write to the log: a batch of changes, or, without a sync, the beginning of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Its number, which [`crate::Input::Persisted`] repeats.
+    /// The number that [`crate::Input::Persisted`] repeats: what is durable once this is done. Without a sync that is
+    /// what was durable before.
     pub number: BatchNumber,
     /// Where its bytes go, counted from the start of the log.
     pub position: u64,
     /// Its records, encoded.
     pub bytes: Bytes,
+    /// Whether it is to be synced, with all that was written before. If not, writing it is enough: nobody waits for
+    /// anything in it.
+    pub sync: bool,
 }
 
 /// The name of a store's history. It changes whenever a part of the history may have been lost, so that a
@@ -143,7 +155,7 @@ const LAST_OF_BATCH: u32 = 1 << 31;
 /// No record is longer; a length above it is damage.
 const MAX_RECORD: usize = 1 << 28;
 
-/// The records of one batch, as they are gathered.
+/// The records of one write, as they are gathered.
 #[derive(Debug)]
 pub(crate) struct BatchBytes {
     salt: Salt,
@@ -173,7 +185,12 @@ impl BatchBytes {
         self.set_length(u32::try_from(payload).expect("less than 256 MiB"));
     }
 
-    /// Marks the last record and gives the bytes away.
+    /// Gives the bytes away: the batch goes on with the next write.
+    pub(crate) fn leave_open(self) -> Bytes {
+        self.bytes.into()
+    }
+
+    /// Marks the last record as the batch's last and gives the bytes away.
     pub(crate) fn seal(mut self) -> Bytes {
         if let Some(length) = self.bytes.get(self.last_record..self.last_record + 4) {
             self.set_length(u32::from_le_bytes(array(length)) | LAST_OF_BATCH);

@@ -1,6 +1,7 @@
 //! One change as bytes: a tag, then the fields in order; texts and numbers have a LEB128 length or value.
 
 use super::Revision;
+use crate::key::JoinKey;
 use crate::time::Stamp;
 
 /// What the log remembers. Borrowed from the state on the way out and from the file on the way in.
@@ -14,14 +15,33 @@ pub(crate) enum Record<'a> {
     Reserve { stream: &'a str, group: &'a str, stamp: Stamp },
     /// The same for all groups that never had a change: they share one clock.
     ReserveShared { stamp: Stamp },
+    /// A subscription was allowed to join, and its leave is to be told.
+    Joined {
+        key: JoinKey,
+        subscription: &'a str,
+        stream: &'a str,
+        group: &'a str,
+        item: Option<&'a str>,
+        context: Option<&'a str>,
+    },
+    /// That leave may have been told.
+    Left { key: JoinKey },
 }
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const RESERVE: u8 = 3;
 const RESERVE_SHARED: u8 = 4;
+const JOINED: u8 = 5;
+const LEFT: u8 = 6;
 
 impl<'a> Record<'a> {
+    /// Whether somebody waits until it is durable. A join that a crash takes back has cost nobody anything but a
+    /// leave, of which there is at most one anyway.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !matches!(self, Record::Joined { .. })
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Record::Put { stream, group, item, revision, stamp, value } => {
@@ -45,6 +65,17 @@ impl<'a> Record<'a> {
             Record::ReserveShared { stamp } => {
                 out.push(RESERVE_SHARED);
                 put_number(out, stamp.0);
+            }
+            Record::Joined { key, subscription, stream, group, item, context } => {
+                out.push(JOINED);
+                put_number(out, key.0);
+                put_texts(out, &[subscription, stream, group]);
+                put_optional_text(out, item);
+                put_optional_text(out, context);
+            }
+            Record::Left { key } => {
+                out.push(LEFT);
+                put_number(out, key.0);
             }
         }
     }
@@ -74,6 +105,15 @@ impl<'a> Record<'a> {
                 stamp: Stamp(fields.number()?),
             },
             RESERVE_SHARED => Record::ReserveShared { stamp: Stamp(fields.number()?) },
+            JOINED => Record::Joined {
+                key: JoinKey(fields.number()?),
+                subscription: fields.text()?,
+                stream: fields.text()?,
+                group: fields.text()?,
+                item: fields.optional_text()?,
+                context: fields.optional_text()?,
+            },
+            LEFT => Record::Left { key: JoinKey(fields.number()?) },
             _ => return None,
         };
         fields.0.is_empty().then_some(record)
@@ -93,6 +133,12 @@ fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
         put_number(out, text.len() as u64);
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+/// A byte that says whether a text follows.
+fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
+    out.push(u8::from(text.is_some()));
+    put_texts(out, text.as_slice());
 }
 
 /// What is left to read of a payload.
@@ -127,6 +173,14 @@ impl<'a> Fields<'a> {
         self.0 = rest;
         std::str::from_utf8(text).ok()
     }
+
+    fn optional_text(&mut self) -> Option<Option<&'a str>> {
+        match self.byte()? {
+            0 => Some(None),
+            1 => self.text().map(Some),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -141,14 +195,22 @@ mod tests {
             texts in prop::array::uniform4(".{0,300}"),
             revision: u64,
             stamp: u64,
+            key: u64,
+            subscription in ".{0,300}",
+            has_item: bool,
+            has_context: bool,
         ) {
             let [stream, group, item, value] = texts.each_ref().map(String::as_str);
             let (revision, stamp) = (Revision(revision), Stamp(stamp));
+            let (key, subscription) = (JoinKey(key), subscription.as_str());
+            let (item_joined, context) = (has_item.then_some(item), has_context.then_some(value));
             for record in [
                 Record::Put { stream, group, item, revision, stamp, value },
                 Record::Delete { stream, group, item, revision, stamp },
                 Record::Reserve { stream, group, stamp },
                 Record::ReserveShared { stamp },
+                Record::Joined { key, subscription, stream, group, item: item_joined, context },
+                Record::Left { key },
             ] {
                 let mut bytes = Vec::new();
                 record.encode(&mut bytes);

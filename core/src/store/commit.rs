@@ -3,6 +3,7 @@
 use super::{Builtin, Command, Event, GroupKey};
 use crate::call::{self, Answer, Caller, Outcome};
 use crate::error::CallError;
+use crate::key::JoinKey;
 use crate::log::{Batch, BatchBytes, BatchNumber, Record, Salt};
 
 /// Something that nobody may see before a batch is durable.
@@ -16,6 +17,8 @@ pub(super) enum Waiting {
         again: Option<Command>,
     },
     Event(Event),
+    /// The leave of a join.
+    Left(JoinKey),
 }
 
 impl Waiting {
@@ -38,16 +41,22 @@ impl Waiting {
             } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
             Waiting::Event(event) => event.size_hint(),
+            Waiting::Left(_) => size_of::<Waiting>(),
         }
     }
 }
 
-/// A batch, on its way.
+/// A batch, or the beginning of one, on its way.
 #[derive(Debug)]
 struct Pending {
+    /// Of the batch that its records are of; once the beginning of a batch is being written, of the batch before:
+    /// that is what is durable when it is written.
     number: BatchNumber,
     position: u64,
     bytes: BatchBytes,
+    /// Whether it is to be synced: it holds something that may be waited for. What is not synced changes no group,
+    /// moves no clock and has nobody in `waiting`.
+    sync: bool,
     /// The groups that it changes.
     groups: Vec<GroupKey>,
     /// In the order in which it is to be released.
@@ -57,6 +66,10 @@ struct Pending {
 }
 
 /// The batches on their way: at most one is being written, and one gathers what comes meanwhile.
+///
+/// When nothing gathers but records that nobody waits for, they are written as the beginning of a batch, without a
+/// sync, and the batch goes on gathering under the same number. Whatever waits for that number, waits for the write
+/// that is synced: its sync covers all that the file got before.
 #[derive(Debug)]
 pub(super) struct Commits {
     volatile: bool,
@@ -89,8 +102,9 @@ impl Commits {
 
     /// Adds a record to the batch that gathers.
     pub(super) fn append(&mut self, record: &Record<'_>) -> BatchNumber {
-        let Pending { number, position, bytes, .. } = &mut self.gathering;
+        let Pending { number, position, bytes, sync, .. } = &mut self.gathering;
         bytes.append(*number, *position, record);
+        *sync |= record.is_waited_for();
         *number
     }
 
@@ -99,19 +113,30 @@ impl Commits {
         self.gathering.groups.push(group);
     }
 
-    /// The last batch that is not durable.
+    /// The last batch that holds a change and is not durable. What is written without a sync holds none: who saw all
+    /// groups has seen nothing of it, and need not wait for it.
     pub(super) fn head(&self) -> Option<BatchNumber> {
-        let last = if self.gathering.is_empty() { self.in_flight.as_ref() } else { Some(&self.gathering) };
+        let last = if self.gathering.sync { Some(&self.gathering) } else { self.being_synced() };
         last.map(|batch| batch.number)
+    }
+
+    /// Whether nothing is on its way to the disk.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.gathering.is_empty()
+    }
+
+    fn being_synced(&self) -> Option<&Pending> {
+        self.in_flight.as_ref().filter(|batch| batch.sync)
     }
 
     /// Keeps something until batch `head` is durable; gives it back if that is so already.
     pub(super) fn wait(&mut self, head: BatchNumber, waiting: Waiting) -> Option<Waiting> {
-        let batch = match &mut self.in_flight {
+        let batch = match self.in_flight.as_mut().filter(|batch| batch.sync) {
             Some(batch) if head <= batch.number => batch,
             None if head < self.gathering.number => return Some(waiting),
             _ => &mut self.gathering,
         };
+        assert!(batch.sync, "what is waited for is synced");
         batch.held += waiting.size_hint();
         batch.waiting.push(waiting);
         None
@@ -122,16 +147,21 @@ impl Commits {
         if self.in_flight.is_some() || self.gathering.is_empty() || self.volatile {
             return None;
         }
-        let Pending { number, position, .. } = self.gathering;
+        let Pending { number, position, sync, .. } = self.gathering;
         let after = position + self.gathering.bytes.len() as u64;
-        let mut sealed =
-            std::mem::replace(&mut self.gathering, Pending::new(number.next(), after, self.salt));
-        let bytes = std::mem::replace(&mut sealed.bytes, BatchBytes::new(self.salt)).seal();
-        self.in_flight = Some(sealed);
-        Some(Batch { number, position, bytes })
+        let next = if sync { number.next() } else { number };
+        let mut written = std::mem::replace(&mut self.gathering, Pending::new(next, after, self.salt));
+        let bytes = std::mem::replace(&mut written.bytes, BatchBytes::new(self.salt));
+        let bytes = if sync { bytes.seal() } else { bytes.leave_open() };
+        // Nothing else is being written, so all before the batch that gathers is durable.
+        written.number = next.previous();
+        let number = written.number;
+        self.in_flight = Some(written);
+        Some(Batch { number, position, bytes, sync })
     }
 
-    /// Everything up to `through` is durable: the groups that it changed, and what waited for it.
+    /// The write under way is done, and everything up to `through` is durable: the groups that it changed, and what
+    /// waited for it.
     pub(super) fn persisted(&mut self, through: BatchNumber) -> Option<(Vec<GroupKey>, Vec<Waiting>)> {
         if self.volatile {
             let Pending { number, position, .. } = self.gathering;
@@ -168,6 +198,7 @@ impl Pending {
             number,
             position,
             bytes: BatchBytes::new(salt),
+            sync: false,
             groups: Vec::new(),
             waiting: Vec::new(),
             held: 0,

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::GroupKey;
+use super::joins::{Joined, Joins};
 use super::root::Root;
 use crate::json::Json;
 use crate::log::{BatchNumber, Record, Revision};
-use crate::name::{GroupName, GroupPath, ItemId, StreamName};
+use crate::name::{GroupName, GroupPath, ItemId, StreamName, SubscriptionId, Target};
 use crate::time::{Stamp, WallMs};
 
 /// Everything that is stored.
@@ -17,6 +18,7 @@ pub(crate) struct Contents {
     next_key: u64,
     /// Stamps up to this one may have been given to events of groups that never had a change.
     reserved: Stamp,
+    pub(super) joins: Joins,
 }
 
 /// A group, as it is on the way from its newest state to its durable one.
@@ -165,6 +167,20 @@ impl Contents {
             }
             Record::ReserveShared { stamp } => {
                 self.reserved = self.reserved.max(stamp);
+                true
+            }
+            Record::Joined { key, subscription, stream, group, item, context } => {
+                let group =
+                    GroupPath { stream: StreamName::trusted(stream), group: GroupName::trusted(group) };
+                let joined = Joined {
+                    subscription: SubscriptionId::trusted(subscription),
+                    target: Target { group, item: item.map(ItemId::trusted) },
+                    context: context.map(Json::trusted),
+                };
+                self.joins.replay_joined(key, joined)
+            }
+            Record::Left { key } => {
+                self.joins.replay_left(key);
                 true
             }
         }

@@ -9,11 +9,13 @@ mod commit;
 mod contents;
 mod expect;
 mod hot;
+mod joins;
 mod replay;
 mod root;
 
 pub use command::{Builtin, Command, ItemPath};
 pub use expect::Expect;
+pub use joins::Joined;
 pub use replay::{Damage, Recovered, Replay};
 pub use root::{Item, Snapshot};
 
@@ -26,6 +28,7 @@ use crate::call::{Answer, Caller, Outcome};
 use crate::config::Limits;
 use crate::error::CallError;
 use crate::json::Json;
+use crate::key::JoinKey;
 use crate::log::{Batch, BatchNumber, Record, Revision};
 use crate::name::{GroupPath, ItemId, Target};
 use crate::ops::{Applied, Document, OpError, UpdateOp};
@@ -110,12 +113,14 @@ pub enum State {
 /// What comes out of the store, in order.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// Write this and make it durable.
+    /// Write this and, if it says so, make it durable.
     Persist(Batch),
     /// The answer to a command.
     Reply { caller: Caller, outcome: Outcome },
     /// Subscribers may see this.
     Release(Event),
+    /// The log has forgotten the join for good: its leave may be told.
+    Left(#[cfg_attr(not(test), expect(dead_code, reason = "nobody is told of leaves yet"))] JoinKey),
 }
 
 /// What a group's limit leaves for the frame around its list: the names and fields of the call.
@@ -295,9 +300,9 @@ impl Store {
         self.commits.backlog_bytes()
     }
 
-    /// Whether nothing waits for the disk.
+    /// Whether nothing is on its way to the disk.
     pub(crate) fn is_idle(&self) -> bool {
-        self.commits.head().is_none()
+        self.commits.is_idle()
     }
 
     /// Why a command is not applied: what it expects does not hold. With the batch that this answer waits for.
@@ -467,6 +472,7 @@ impl Store {
                 }
                 Output::Release(event)
             }
+            Waiting::Left(key) => Output::Left(key),
         });
     }
 

@@ -30,7 +30,7 @@ pub struct Replay {
 pub struct Recovered {
     /// The epoch of the store.
     pub epoch: Epoch,
-    /// Everything that is durable.
+    /// Everything that is durable, and the joins without a leave.
     pub(crate) contents: Contents,
     /// How many records were read.
     pub records: u64,

@@ -31,11 +31,13 @@ pub(crate) struct World {
     pub(crate) now: Now,
     /// What survives everything: the header and the batches that were synced.
     pub(crate) synced: Vec<u8>,
+    /// What was written behind that without a sync: any of it may be on the disk.
+    pub(crate) written: Vec<u8>,
     /// What is being written.
     pub(crate) in_flight: Option<Batch>,
     /// The bytes of a write that failed: any of them may be on the disk.
     pub(crate) failed: Vec<u8>,
-    /// Every batch that was synced in this run, for tests that cut the log.
+    /// Every batch that was written in this run, for tests that cut the log.
     pub(crate) batches: Vec<Batch>,
     pub(crate) notes: Vec<Notice>,
     pub(crate) closed: Vec<WorkerKey>,
@@ -118,6 +120,7 @@ impl World {
             config,
             now,
             synced,
+            written: Vec::new(),
             in_flight: None,
             failed: Vec::new(),
             batches: Vec::new(),
@@ -152,16 +155,19 @@ impl World {
 
     // The disk.
 
-    /// The write under way becomes durable.
+    /// The write under way is done, and durable if a sync is asked for.
     pub(crate) fn persist(&mut self) {
         let batch = self.in_flight.take().expect("a write is under way");
-        self.synced.extend_from_slice(&batch.bytes);
+        self.written.extend_from_slice(&batch.bytes);
+        if batch.sync {
+            self.synced.append(&mut self.written);
+        }
         let through = batch.number;
         self.batches.push(batch);
         self.input(Input::Persisted { through });
     }
 
-    /// Everything becomes durable.
+    /// All writes are done.
     pub(crate) fn settle(&mut self) {
         while self.in_flight.is_some() {
             self.persist();
@@ -174,12 +180,13 @@ impl World {
         self.input(Input::PersistFailed { reason: "disk full".to_owned() });
     }
 
-    /// The bytes of the write under way, or of one that failed.
-    pub(crate) fn unsynced(&self) -> &[u8] {
-        self.in_flight.as_ref().map_or(&self.failed, |batch| &batch.bytes)
+    /// The bytes that were written and not synced, and those of the write under way, or of one that failed.
+    pub(crate) fn unsynced(&self) -> Vec<u8> {
+        let writing = self.in_flight.as_ref().map_or(&self.failed[..], |batch| &batch.bytes);
+        [&self.written, writing].concat()
     }
 
-    /// The server dies; of the write under way, the first `keep` bytes are on the disk. It starts again at once.
+    /// The server dies; of what is not synced, the first `keep` bytes are on the disk. It starts again at once.
     pub(crate) fn crash(&mut self, keep: usize) {
         let mut log = std::mem::take(&mut self.synced);
         log.extend_from_slice(&self.unsynced()[..keep]);
@@ -348,7 +355,8 @@ impl World {
         match effect {
             Effect::Persist(batch) => {
                 assert!(self.in_flight.is_none(), "a second write before the answer to the first");
-                assert_eq!(batch.position, self.synced.len() as u64, "a batch goes to the end of the log");
+                let end = self.synced.len() + self.written.len();
+                assert_eq!(batch.position, end as u64, "a batch goes to the end of the log");
                 assert!(!batch.bytes.is_empty(), "a batch holds something");
                 self.in_flight = Some(batch);
             }
