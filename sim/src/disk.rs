@@ -282,6 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sync_saves_every_write_before_it_and_none_after() {
+        let left = |seed| {
+            let disk = SimDisk::new(Power::default(), Syncing::Honest);
+            let mut file = disk.create("log").unwrap();
+            disk.sync_names().unwrap();
+            for (at, byte) in [b"a", b"b", b"c"].into_iter().enumerate() {
+                file.write_at(at as u64, byte).unwrap();
+            }
+            file.sync().unwrap();
+            file.write_at(3, b"d").unwrap();
+            file.write_at(4, b"e").unwrap();
+            disk.crash(&mut Random::new(seed));
+            read(&disk, "log").unwrap()
+        };
+        let left: Vec<_> = (0..200).map(left).collect();
+        assert!(left.iter().all(|left| left.starts_with(b"abc")));
+        for some in [&b"abc"[..], b"abcd", b"abcde", b"abc\0e"] {
+            assert!(left.iter().any(|left| left == some), "{some:?} is never left");
+        }
+    }
+
+    #[test]
     fn a_sync_that_does_nothing_saves_nothing() {
         let left: Vec<_> = (0..50).map(|seed| after_crash(seed, Syncing::Lying, b"x")).collect();
         assert!(left.contains(&None), "the name is lost");
