@@ -1,10 +1,15 @@
 //! A call of a function: who asks, and what comes back.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 use crate::error::CallError;
 use crate::json::Json;
-use crate::key::WorkerKey;
+use crate::key::{BindingKey, GateKey, LeaveKey, SessionKey, WorkerKey};
 use crate::log::Revision;
-use crate::name::{FunctionId, GroupName, StreamName};
+use crate::name::{FunctionId, GroupName, GroupPath, StreamName};
 use crate::ops::OpError;
 use crate::store::Snapshot;
 
@@ -17,6 +22,28 @@ pub struct Caller {
     pub invocation_id: Option<String>,
     /// The function, as it spelled it.
     pub function_id: FunctionId,
+}
+
+/// What the server itself calls a function for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To vouch for a connection of a subscriber.
+    Auth(SessionKey),
+    /// To decide about a join; `vote` tells the gate's handlers apart.
+    Gate { gate: GateKey, vote: usize },
+    /// To tell a handler of a leave.
+    Leave(LeaveKey),
+    /// To tell a handler of an event, the next of its group.
+    Event { binding: BindingKey, group: GroupPath },
+}
+
+/// Who waits for a call to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// A worker.
+    Worker(Caller),
+    /// The server.
+    Server(Purpose),
 }
 
 /// What came of a call.
@@ -64,8 +91,24 @@ pub enum Answer {
     Groups(Vec<GroupName>),
     /// `stream::list_all`.
     Streams(Vec<(StreamName, Vec<GroupName>)>),
-    /// `engine::functions::list`.
-    Functions(Vec<FunctionId>),
+    /// `engine::functions::list`, `engine::workers::list`, `engine::triggers::list`.
+    Listing {
+        /// What is listed.
+        of: &'static str,
+        /// The objects that tell of each.
+        entries: Vec<Json>,
+    },
+}
+
+impl Answer {
+    /// Whether a function that was asked about a connection or a join has answered `{"unauthorized": true}`; other
+    /// members don't matter.
+    pub(crate) fn denies(&self) -> bool {
+        let Answer::Returned(value) = self else { return false };
+        let members: BTreeMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(value.as_str()).unwrap_or_default();
+        members.get("unauthorized").is_some_and(|value| value.get() == "true")
+    }
 }
 
 /// About how many bytes of memory an outcome holds on to, until the store has other values.
@@ -81,7 +124,7 @@ pub fn size_hint(outcome: &Outcome) -> usize {
         Ok(Answer::Deleted { old, .. }) => json(old),
         Ok(Answer::Groups(groups)) => names(groups),
         Ok(Answer::Streams(streams)) => streams.iter().map(|(_, groups)| names(groups) + 64).sum(),
-        Ok(Answer::Functions(functions)) => functions.len() * 16,
+        Ok(Answer::Listing { entries, .. }) => entries.iter().map(|entry| entry.as_str().len() + 16).sum(),
         Err(error) => {
             let found = error.conflict.as_ref().map_or(0, |conflict| json(&conflict.value));
             error.message.len() + error.stacktrace.as_ref().map_or(0, String::len) + found

@@ -7,11 +7,12 @@ use crate::call::{Caller, Outcome};
 use crate::config::AuthFailure;
 use crate::error::CallError;
 use crate::key::{ChannelKey, SessionKey, WorkerKey};
-use crate::log::Batch;
-use crate::name::{FunctionId, SubscriptionId, Target};
+use crate::log::{Batch, Revision};
+use crate::name::{FunctionId, GroupPath, SubscriptionId, Target};
+use crate::store::Joined;
 use crate::time::WallMs;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber};
-use crate::wire::worker::{ToWorker, TriggerRequest};
+use crate::wire::worker::ToWorker;
 
 /// Something for the runtime to do.
 ///
@@ -127,12 +128,58 @@ impl Effect {
 /// Something that an operator wants to know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// A trigger is kept, but this version calls none.
-    TriggerKept {
-        /// Whose.
-        worker: WorkerKey,
-        /// What for.
-        trigger: TriggerRequest,
+    /// The handler of a `stream` trigger, or its condition, has failed. The event is not handled again.
+    HandlerFailed {
+        /// Which function.
+        function: FunctionId,
+        /// The event's group.
+        group: GroupPath,
+        /// The event's revision.
+        revision: Revision,
+        /// How.
+        error: CallError,
+    },
+    /// The handler of a `stream` trigger is slower than its events come: the oldest that wait are dropped.
+    HandlerTooSlow {
+        /// Which function.
+        function: FunctionId,
+    },
+    /// After that: so many events were dropped until it had caught up, or until its trigger was gone.
+    EventsDropped {
+        /// Of which function.
+        function: FunctionId,
+        /// How many.
+        count: u64,
+    },
+    /// A gate, or its condition, has failed.
+    GateFailed {
+        /// Which function.
+        function: FunctionId,
+        /// The join that it was asked about.
+        join: Joined,
+        /// How.
+        error: CallError,
+    },
+    /// A handler of leaves, or its condition, has failed. The leave is not told again.
+    LeaveFailed {
+        /// Which function.
+        function: FunctionId,
+        /// The join whose leave it was.
+        join: Joined,
+        /// How.
+        error: CallError,
+    },
+    /// Leaves are not told: the store has failed, so they might be told again after a restart.
+    LeavesUntold {
+        /// How many.
+        count: usize,
+    },
+    /// The `auth_function` has failed, so a session is not served.
+    AuthFailed {
+        /// Which session.
+        session: SessionKey,
+        /// How.
+        error: CallError,
     },
     /// A worker registered more functions than it may; this one can't be called.
     TooManyFunctions {

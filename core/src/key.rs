@@ -26,3 +26,15 @@ key_type!(
     /// after a restart is above all that the log holds.
     JoinKey
 );
+key_type!(
+    /// The handle of a trigger that a worker has bound to a function.
+    BindingKey
+);
+key_type!(
+    /// The handle of a join that waits for its gate.
+    GateKey
+);
+key_type!(
+    /// The handle of a leave on its way to one handler.
+    LeaveKey
+);

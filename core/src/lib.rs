@@ -40,6 +40,8 @@ pub mod ops;
 pub mod rng;
 pub mod store;
 pub mod time;
+mod triggers;
+mod turn;
 pub mod wire;
 
 pub use crate::core::Core;

@@ -255,7 +255,7 @@ fn a_registration_beyond_the_limit_is_told() {
     let mut world = World::with_config(config);
     let worker = world.worker();
     let trigger = |id: &str| {
-        format!(r#"{{"type":"registertrigger","id":"{id}","trigger_type":"stream","function_id":"f"}}"#)
+        format!(r#"{{"type":"registertrigger","id":"{id}","trigger_type":"stream:join","function_id":"f"}}"#)
     };
     for id in ["1", "1", "2"] {
         world.says(worker, &trigger(id));
@@ -264,7 +264,7 @@ fn a_registration_beyond_the_limit_is_told() {
     world.says(worker, &trigger("2"));
     world.says(worker, r#"{"type":"registertrigger","id":"3","trigger_type":"stream"}"#);
     insta::assert_snapshot!(world.heard(worker).join("\n"), @r#"
-    {"type":"triggerregistrationresult","id":"2","trigger_type":"stream","error":{"code":"trigger_registration_failed","message":"a worker has at most 1 triggers (`registrations`)"}}
+    {"type":"triggerregistrationresult","id":"2","trigger_type":"stream:join","error":{"code":"trigger_registration_failed","message":"a worker has at most 1 triggers (`registrations`)"}}
     {"type":"triggerregistrationresult","id":"3","trigger_type":"stream","error":{"code":"deserialization_error","message":"`function_id` is missing"}}
     "#);
     world.notes.clear();
@@ -324,10 +324,10 @@ fn a_trigger_whose_configuration_is_too_long_to_be_kept_is_refused() {
     let mut world = World::in_memory();
     let worker = world.worker();
     for len in [64 << 10, (64 << 10) + 1] {
-        let config = format!("{:?}", "x".repeat(len - 2));
+        let config = format!(r#"{{"stream_name":"s","x":{:?}}}"#, "x".repeat(len - 26));
         let trigger = r#"{"type":"registertrigger","id":"t","trigger_type":"stream","function_id":"f""#;
         world.says(worker, &format!(r#"{trigger},"config":{config}}}"#));
     }
-    assert!(matches!(&world.notes[..], [Notice::TriggerKept { .. }]), "{} notes", world.notes.len());
+    assert_eq!(world.notes, []);
     insta::assert_snapshot!(world.heard(worker).join("\n"), @r#"{"type":"triggerregistrationresult","id":"t","trigger_type":"stream","error":{"code":"deserialization_error","message":"`config` is 65537 bytes; the limit is 65536"}}"#);
 }

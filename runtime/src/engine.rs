@@ -316,13 +316,54 @@ async fn asked(stop: &mut Option<oneshot::Receiver<()>>) {
 /// Names come from outside: they are written as `Debug` does, so that none can look like a line of its own.
 fn note(notice: Notice) {
     match notice {
-        Notice::TriggerKept { worker, trigger } => tracing::warn!(
-            worker = worker.0,
-            trigger = ?trigger.id,
-            trigger_type = ?trigger.trigger_type,
-            function_id = ?trigger.function_id,
-            "a trigger was registered, but this version calls no triggers and gates no joins"
+        Notice::HandlerFailed { function, group, revision, error } => {
+            let (code, message, revision) = (error.code, error.message, revision.0);
+            tracing::warn!(
+                function_id = ?function,
+                ?group,
+                revision,
+                ?code,
+                ?message,
+                "the handler of a trigger failed; the event is not handled again"
+            );
+        }
+        Notice::HandlerTooSlow { function } => tracing::warn!(
+            function_id = ?function,
+            "the handler of a trigger is slower than its events come: the oldest that wait are dropped"
         ),
+        Notice::EventsDropped { function, count } => {
+            tracing::warn!(function_id = ?function, count, "events were dropped that waited for a handler");
+        }
+        Notice::GateFailed { function, join, error } => {
+            let (code, message) = (error.code, error.message);
+            let (subscription, target) = (join.subscription, join.target);
+            tracing::warn!(function_id = ?function, ?subscription, ?target, ?code, ?message, "a join's gate failed");
+        }
+        Notice::LeaveFailed { function, join, error } => {
+            let (code, message) = (error.code, error.message);
+            let (subscription, target) = (join.subscription, join.target);
+            tracing::warn!(
+                function_id = ?function,
+                ?subscription,
+                ?target,
+                ?code,
+                ?message,
+                "a handler was not told of a leave"
+            );
+        }
+        Notice::LeavesUntold { count } => tracing::error!(
+            count,
+            "leaves are not told: the store has failed, and they might be told again after a restart"
+        ),
+        Notice::AuthFailed { session, error } => {
+            let (code, message) = (error.code, error.message);
+            tracing::warn!(
+                session = session.0,
+                ?code,
+                ?message,
+                "a subscriber is not served: the `auth_function` failed"
+            );
+        }
         Notice::TooManyFunctions { worker, function } => tracing::warn!(
             worker = worker.0,
             function_id = ?function,

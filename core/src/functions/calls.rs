@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::Caller;
+use crate::call::Asker;
 use crate::key::WorkerKey;
+use crate::name::FunctionId;
 use crate::rng::Uuid;
 use crate::time::Mono;
 
 /// A call that a worker is running.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) caller: Caller,
+    pub(super) asker: Asker,
+    pub(super) function: FunctionId,
     pub(super) worker: WorkerKey,
     pub(super) deadline: Mono,
 }

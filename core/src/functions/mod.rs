@@ -1,20 +1,27 @@
-//! Workers, the functions that they run, and the calls on their way between them.
+//! Workers, the functions that they run, and the calls on their way to them: those of other workers, and the
+//! server's own.
 
+mod asks;
 mod calls;
+mod discovery;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::call::{Answer, Caller, Outcome};
-use crate::config::CoreConfig;
+pub(crate) use asks::Ask;
+
+use crate::call::{Answer, Asker, Caller, Outcome, Purpose};
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
+use crate::json::Json;
 use crate::key::WorkerKey;
-use crate::name::{FunctionId, TriggerId};
-use crate::rng::{Rng, Secret, Uuid};
+use crate::name::FunctionId;
+use crate::rng::{Secret, Uuid};
 use crate::store::Builtin;
-use crate::time::{Mono, Now};
-use crate::wire::worker::{Payload, ToWorker, TriggerRequest};
+use crate::time::{Mono, WallMs};
+use crate::turn::Turn;
+use crate::wire::worker::{Payload, PayloadData, ToWorker};
 
+use asks::{Asks, Waiting, WaitsFor};
 use calls::{Call, Calls};
 
 /// A connected worker.
@@ -22,8 +29,20 @@ use calls::{Call, Calls};
 struct Worker {
     id: Uuid,
     token: Secret,
-    functions: BTreeSet<FunctionId>,
-    triggers: BTreeMap<TriggerId, TriggerRequest>,
+    connected: WallMs,
+    /// What it tells of itself.
+    about: Option<Json>,
+    /// With what it tells of each.
+    functions: BTreeMap<FunctionId, Json>,
+}
+
+/// What came of a call of the server's own.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) purpose: Purpose,
+    pub(crate) outcome: Outcome,
+    /// The worker went away while it ran the call.
+    pub(crate) vanished: bool,
 }
 
 /// All workers, functions and calls.
@@ -31,214 +50,269 @@ struct Worker {
 pub(crate) struct Functions {
     workers: BTreeMap<WorkerKey, Worker>,
     owners: BTreeMap<FunctionId, WorkerKey>,
+    /// The functions of workers that went away without a word, and until when they are waited for.
+    vanished: BTreeMap<FunctionId, Mono>,
     calls: Calls,
+    asks: Asks,
+    answered: Vec<Answered>,
 }
 
+/// More functions of workers that went away are not waited for.
+const MOST_VANISHED: usize = 100_000;
+
 impl Functions {
-    pub(crate) fn connect(&mut self, key: WorkerKey, rng: &mut Rng, effects: &mut Vec<Effect>) {
+    pub(crate) fn connect(&mut self, turn: &mut Turn<'_>, key: WorkerKey) {
         let worker = Worker {
-            id: rng.uuid(),
-            token: rng.secret(),
-            functions: BTreeSet::new(),
-            triggers: BTreeMap::new(),
+            id: turn.rng.uuid(),
+            token: turn.rng.secret(),
+            connected: turn.now.wall,
+            about: None,
+            functions: BTreeMap::new(),
         };
         let frame = ToWorker::Registered { worker_id: worker.id, reattach_token: worker.token.reveal() };
         self.workers.insert(key, worker);
-        effects.push(Effect::ToWorker { worker: key, frame });
+        turn.effects.push(Effect::ToWorker { worker: key, frame });
     }
 
     /// The connection is gone: its functions are no more, and calls that it was running will not be answered.
-    pub(crate) fn disconnect(&mut self, key: WorkerKey, effects: &mut Vec<Effect>) {
+    pub(crate) fn disconnect(&mut self, turn: &mut Turn<'_>, key: WorkerKey) {
         let Some(worker) = self.workers.remove(&key) else { return };
-        for function in &worker.functions {
-            self.owners.remove(function);
+        let until = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
+        self.vanished.retain(|_, until| *until > turn.now.mono);
+        for function in worker.functions.into_keys() {
+            self.owners.remove(&function);
+            if self.vanished.len() < MOST_VANISHED {
+                self.vanished.insert(function, until);
+            }
         }
         for call in self.calls.remove_all_run_by(key) {
-            let message =
-                format!("the worker that ran `{}` disconnected before it answered", call.caller.function_id);
-            effects.push(Effect::reply(call.caller, Err(CallError::new(code::INVOCATION_STOPPED, message))));
+            let message = format!("the worker that ran `{}` disconnected before it answered", call.function);
+            let error = CallError::new(code::INVOCATION_STOPPED, message);
+            self.answer(turn, call.asker, Err(error), true);
+        }
+        while let Some(Waiting { ask, .. }) = self.asks.take_for_place(key) {
+            self.wait_for_function(turn, ask);
         }
     }
 
-    /// A worker is back on a new connection: the one that it had before is retired at once, so that what it
-    /// registers again meets no remains of its own.
-    pub(crate) fn reattach(
-        &mut self,
-        key: WorkerKey,
-        previous: Uuid,
-        token: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// The connection that a worker had before, if the worker proves that it was its own.
+    pub(crate) fn previous(&self, key: WorkerKey, previous: Uuid, token: &str) -> Option<WorkerKey> {
         let is_previous = |(other, worker): &(&WorkerKey, &Worker)| {
             **other != key && worker.id == previous && worker.token.matches(token)
         };
-        if let Some((&old, _)) = self.workers.iter().find(is_previous) {
-            self.disconnect(old, effects);
-            effects.push(Effect::CloseWorker { worker: old });
-        }
+        self.workers.iter().find(is_previous).map(|(key, _)| *key)
     }
 
-    pub(crate) fn register(
-        &mut self,
-        key: WorkerKey,
-        id: FunctionId,
-        config: &CoreConfig,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn register(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: FunctionId, about: Json) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         match self.owners.get(&id) {
             _ if is_taken(&id) => {
-                effects.push(Effect::Note(Notice::ReservedFunction { worker: key, function: id }))
+                turn.effects.push(Effect::Note(Notice::ReservedFunction { worker: key, function: id }))
             }
             Some(owner) if *owner != key => {
                 let owner = self.workers.get(owner).map_or(Uuid::from_bytes([0; 16]), |owner| owner.id);
-                effects
+                turn.effects
                     .push(Effect::ToWorker { worker: key, frame: ToWorker::FunctionRefused { id, owner } });
             }
-            _ if !worker.functions.contains(&id) && worker.functions.len() >= config.limits.registrations => {
-                effects.push(Effect::Note(Notice::TooManyFunctions { worker: key, function: id }));
+            None if worker.functions.len() >= turn.config.limits.registrations => {
+                turn.effects.push(Effect::Note(Notice::TooManyFunctions { worker: key, function: id }));
             }
             _ => {
-                worker.functions.insert(id.clone());
-                self.owners.insert(id, key);
+                worker.functions.insert(id.clone(), about);
+                self.vanished.remove(&id);
+                self.owners.insert(id.clone(), key);
+                for Waiting { ask, .. } in self.asks.take_for_function(&id) {
+                    self.ask(turn, ask);
+                }
             }
         }
     }
 
     pub(crate) fn unregister(&mut self, key: WorkerKey, id: &FunctionId) {
         if let Some(worker) = self.workers.get_mut(&key)
-            && worker.functions.remove(id)
+            && worker.functions.remove(id).is_some()
         {
             self.owners.remove(id);
         }
     }
 
-    /// Keeps a trigger for as long as its worker is connected.
-    pub(crate) fn register_trigger(
-        &mut self,
-        key: WorkerKey,
-        trigger: TriggerRequest,
-        config: &CoreConfig,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(worker) = self.workers.get_mut(&key) else { return };
-        if !worker.triggers.contains_key(&trigger.id) && worker.triggers.len() >= config.limits.registrations
-        {
-            let limit = config.limits.registrations;
-            let message = format!("a worker has at most {limit} triggers (`registrations`)");
-            let error = CallError::new(code::TRIGGER_REGISTRATION_FAILED, message);
-            let (id, trigger_type) = (trigger.id.to_string(), trigger.trigger_type);
-            let frame = ToWorker::TriggerRefused { id, trigger_type, error };
-            effects.push(Effect::ToWorker { worker: key, frame });
-            return;
-        }
-        effects.push(Effect::Note(Notice::TriggerKept { worker: key, trigger: trigger.clone() }));
-        worker.triggers.insert(trigger.id.clone(), trigger);
-    }
-
-    pub(crate) fn unregister_trigger(&mut self, key: WorkerKey, id: &TriggerId) {
-        if let Some(worker) = self.workers.get_mut(&key) {
-            worker.triggers.remove(id);
-        }
-    }
-
-    /// Calls a function of the server's own (see [`is_taken`]) or of a worker.
-    pub(crate) fn call(
-        &mut self,
-        now: Now,
-        caller: Caller,
-        payload: Payload,
-        config: &CoreConfig,
-        rng: &mut Rng,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// A worker calls a function of the server's own (see [`is_taken`]) or of a worker.
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_>, caller: Caller, payload: Payload) {
         match caller.function_id.as_str() {
-            // What a worker tells of itself is not used by anything yet; the clients only need it taken.
-            REGISTER_WORKER => return effects.push(Effect::reply(caller, Ok(Answer::Nothing))),
-            LIST_FUNCTIONS => {
-                let functions = self.owners.keys().cloned().collect();
-                return effects.push(Effect::reply(caller, Ok(Answer::Functions(functions))));
+            REGISTER_WORKER => {
+                if let PayloadData::Json(about) = payload.data {
+                    self.tell_about(caller.worker, about);
+                }
+                return turn.effects.push(Effect::reply(caller, Ok(Answer::Nothing)));
             }
+            LIST_FUNCTIONS => {
+                return turn.effects.push(Effect::reply(caller, Ok(self.list_functions())));
+            }
+            LIST_WORKERS => return turn.effects.push(Effect::reply(caller, Ok(self.list_workers()))),
             _ => {}
         }
-        let Some(&owner) = self.owners.get(&caller.function_id) else {
-            let message = format!(
-                "no connected worker has registered `{}`: start the worker that does, or check the spelling",
-                caller.function_id
-            );
-            return effects
-                .push(Effect::reply(caller, Err(CallError::new(code::FUNCTION_NOT_FOUND, message))));
+        let function = caller.function_id.clone();
+        let Some(&owner) = self.owners.get(&function) else {
+            return turn.effects.push(Effect::reply(caller, Err(not_found(&function))));
         };
-        let function_id = caller.function_id.clone();
-        let mut invocation_id = None;
-        if caller.invocation_id.is_some() {
-            let limit = config.limits.calls_in_flight;
-            if self.calls.run_by(owner) >= limit {
-                let message = format!(
-                    "the worker of `{function_id}` is running {limit} calls already; try again later"
-                );
-                return effects.push(Effect::reply(caller, Err(CallError::new(code::OVERLOADED, message))));
-            }
-            let id = rng.uuid();
-            invocation_id = Some(id);
-            let deadline = now.mono.after(config.timeouts.call_ms);
-            self.calls.insert(id, Call { caller, worker: owner, deadline });
+        if caller.invocation_id.is_none() {
+            let frame = ToWorker::Invoke { invocation_id: None, function_id: function, payload };
+            return turn.effects.push(Effect::ToWorker { worker: owner, frame });
         }
-        effects.push(Effect::ToWorker {
-            worker: owner,
-            frame: ToWorker::Invoke { invocation_id, function_id, payload },
-        });
+        let limit = turn.config.limits.calls_in_flight;
+        if self.calls.run_by(owner) >= limit {
+            let message =
+                format!("the worker of `{function}` is running {limit} calls already; try again later");
+            return turn.effects.push(Effect::reply(caller, Err(CallError::new(code::OVERLOADED, message))));
+        }
+        let deadline = turn.now.mono.after(turn.config.timeouts.call_ms);
+        self.start(turn, payload, Call { asker: Asker::Worker(caller), function, worker: owner, deadline });
+    }
+
+    /// The server calls a function. The answer is among [`Functions::take_answered`], now or later.
+    pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask) {
+        let Some(&owner) = self.owners.get(&ask.function) else { return self.wait_for_function(turn, ask) };
+        let until = ask.deadline.unwrap_or_else(|| turn.now.mono.after(turn.config.timeouts.call_ms));
+        if self.calls.run_by(owner) >= turn.config.limits.calls_in_flight || self.asks.wait_for_place(owner) {
+            return self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(owner) });
+        }
+        self.start_ask(turn, ask, owner, until);
     }
 
     /// A worker answers a call. An answer that nobody waits for, or of another worker's call, is ignored.
-    pub(crate) fn result(&mut self, key: WorkerKey, id: Uuid, outcome: Outcome, effects: &mut Vec<Effect>) {
+    pub(crate) fn result(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: Uuid, outcome: Outcome) {
         if let Some(call) = self.calls.remove_run_by(key, id) {
-            effects.push(Effect::reply(call.caller, outcome));
+            self.answer(turn, call.asker, outcome, false);
+            self.fill_places(turn, key);
         }
     }
 
     /// A call could not be handed to its worker: too much waits there already.
-    pub(crate) fn not_delivered(&mut self, key: WorkerKey, id: Uuid, effects: &mut Vec<Effect>) {
+    pub(crate) fn not_delivered(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: Uuid) {
         if let Some(call) = self.calls.remove_run_by(key, id) {
             let message = format!(
                 "too many bytes wait to be read by the worker of `{}`; try again later",
-                call.caller.function_id
+                call.function
             );
-            effects.push(Effect::reply(call.caller, Err(CallError::new(code::OVERLOADED, message))));
+            self.answer(turn, call.asker, Err(CallError::new(code::OVERLOADED, message)), false);
+            self.fill_places(turn, key);
         }
     }
 
     /// Answers the calls whose time is up.
-    pub(crate) fn expire(&mut self, now: Mono, config: &CoreConfig, effects: &mut Vec<Effect>) {
-        for call in self.calls.remove_due(now) {
-            let function = &call.caller.function_id;
-            let message =
-                format!("`{function}` did not answer within {} ms (`call_ms`)", config.timeouts.call_ms);
-            effects.push(Effect::reply(call.caller, Err(CallError::new(code::TIMEOUT, message))));
+    pub(crate) fn expire(&mut self, turn: &mut Turn<'_>) {
+        for call in self.calls.remove_due(turn.now.mono) {
+            let function = &call.function;
+            let message = match call.asker {
+                Asker::Server(Purpose::Auth(_)) => format!("`{function}` did not answer in time (`auth_ms`)"),
+                _ => {
+                    let limit = turn.config.timeouts.call_ms;
+                    format!("`{function}` did not answer within {limit} ms (`call_ms`)")
+                }
+            };
+            self.answer(turn, call.asker, Err(CallError::new(code::TIMEOUT, message)), false);
+            self.fill_places(turn, call.worker);
+        }
+        for Waiting { ask, what, .. } in self.asks.take_due(turn.now.mono) {
+            let error = match what {
+                WaitsFor::Function => not_found(&ask.function),
+                WaitsFor::Place(_) => {
+                    let message = format!("the worker of `{}` had no time for the call", ask.function);
+                    CallError::new(code::OVERLOADED, message)
+                }
+            };
+            self.answer(turn, Asker::Server(ask.purpose), Err(error), false);
         }
     }
 
     /// The server stops and waits no longer: answers every call that is still running.
-    pub(crate) fn stop_all(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn stop_all(&mut self, turn: &mut Turn<'_>) {
+        let error = || {
+            let message = "the server stopped before the function answered";
+            Err(CallError::new(code::INVOCATION_STOPPED, message))
+        };
         for call in self.calls.remove_all() {
-            let message = "the server stopped before the function answered".to_owned();
-            effects.push(Effect::reply(call.caller, Err(CallError::new(code::INVOCATION_STOPPED, message))));
+            self.answer(turn, call.asker, error(), false);
+        }
+        for Waiting { ask, .. } in self.asks.take_all() {
+            self.answer(turn, Asker::Server(ask.purpose), error(), false);
         }
     }
 
+    /// What came of the server's own calls since this was asked last.
+    pub(crate) fn take_answered(&mut self) -> Vec<Answered> {
+        std::mem::take(&mut self.answered)
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.asks.is_empty()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        self.calls.next_deadline()
+        self.calls.next_deadline().into_iter().chain(self.asks.next_deadline()).min()
     }
+
+    fn start(&mut self, turn: &mut Turn<'_>, payload: Payload, call: Call) {
+        let id = turn.rng.uuid();
+        let (worker, function_id) = (call.worker, call.function.clone());
+        self.calls.insert(id, call);
+        let frame = ToWorker::Invoke { invocation_id: Some(id), function_id, payload };
+        turn.effects.push(Effect::ToWorker { worker, frame });
+    }
+
+    /// Makes a call of the server's own.
+    fn start_ask(&mut self, turn: &mut Turn<'_>, ask: Ask, worker: WorkerKey, deadline: Mono) {
+        let Ask { purpose, function, payload, .. } = ask;
+        self.start(turn, payload, Call { asker: Asker::Server(purpose), function, worker, deadline });
+    }
+
+    /// Makes calls that waited for a place at this worker.
+    fn fill_places(&mut self, turn: &mut Turn<'_>, worker: WorkerKey) {
+        while self.calls.run_by(worker) < turn.config.limits.calls_in_flight
+            && let Some(Waiting { ask, until, .. }) = self.asks.take_for_place(worker)
+        {
+            match self.owners.get(&ask.function) {
+                Some(&owner) if owner == worker => self.start_ask(turn, ask, owner, until),
+                // It was unregistered meanwhile, and may be another's.
+                _ => self.ask(turn, ask),
+            }
+        }
+    }
+
+    fn wait_for_function(&mut self, turn: &Turn<'_>, ask: Ask) {
+        let until = ask.deadline.or_else(|| self.vanished.get(&ask.function).copied());
+        match until.filter(|until| *until > turn.now.mono) {
+            Some(until) => self.asks.insert(Waiting { ask, until, what: WaitsFor::Function }),
+            None => {
+                let outcome = Err(not_found(&ask.function));
+                self.answered.push(Answered { purpose: ask.purpose, outcome, vanished: false });
+            }
+        }
+    }
+
+    fn answer(&mut self, turn: &mut Turn<'_>, asker: Asker, outcome: Outcome, vanished: bool) {
+        match asker {
+            Asker::Worker(caller) => turn.effects.push(Effect::reply(caller, outcome)),
+            Asker::Server(purpose) => self.answered.push(Answered { purpose, outcome, vanished }),
+        }
+    }
+}
+
+fn not_found(function: &FunctionId) -> CallError {
+    let message = format!(
+        "no connected worker has registered `{function}`: start the worker that does, or check the spelling"
+    );
+    CallError::new(code::FUNCTION_NOT_FOUND, message)
 }
 
 const REGISTER_WORKER: &str = "engine::workers::register";
 const LIST_FUNCTIONS: &str = "engine::functions::list";
+const LIST_WORKERS: &str = "engine::workers::list";
+/// Answered by the room of the triggers.
+pub(crate) const LIST_TRIGGERS: &str = "engine::triggers::list";
 
 /// Whether calls of this function never reach a worker: the server has one of that name.
 fn is_taken(id: &FunctionId) -> bool {
-    Builtin::from_name(id.as_str()).is_some() || [REGISTER_WORKER, LIST_FUNCTIONS].contains(&id.as_str())
+    Builtin::from_name(id.as_str()).is_some()
+        || [REGISTER_WORKER, LIST_FUNCTIONS, LIST_WORKERS, LIST_TRIGGERS].contains(&id.as_str())
 }

@@ -5,29 +5,72 @@
 //! of its items, never in both, so it gets each event once, however many of its subscriptions match. While it is
 //! behind it is in none.
 
+mod access;
 mod outbox;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use access::context;
 pub use outbox::{Outbox, Pushed};
 
-use crate::config::Limits;
+use access::Access;
+
 use crate::effect::Effect;
-use crate::key::{ChannelKey, SessionKey};
+use crate::json::Json;
+use crate::key::{ChannelKey, GateKey, JoinKey, SessionKey};
 use crate::log::Epoch;
 use crate::name::{GroupPath, ItemId, SubscriptionId, Target};
-use crate::store::{Durable, Event, EventKind, State};
-use crate::time::Stamp;
+use crate::store::{Durable, Event, EventKind, Joined, State};
+use crate::time::{Mono, Now, Stamp};
+use crate::turn::Turn;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber, code};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Session {
-    subscriptions: BTreeMap<SubscriptionId, Target>,
-    /// How many of the subscriptions have each target.
+    access: Access,
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
+    /// How many of the open subscriptions have each target.
     targets: BTreeMap<GroupPath, BTreeMap<Option<ItemId>, usize>>,
     /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots.
     behind: bool,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    target: Target,
+    state: Progress,
+}
+
+/// How far a subscription is. Only an open one is sent anything.
+#[derive(Debug)]
+enum Progress {
+    /// It waits until somebody vouches for its connection.
+    Held,
+    /// It waits for its gate.
+    Gated(Option<GateKey>),
+    /// `key` if the log knows of it; `left` once its leave was told, although its connection is still there.
+    Open { key: Option<JoinKey>, left: bool },
+}
+
+/// What became of a join.
+#[derive(Debug)]
+pub(crate) enum Join {
+    /// It was refused with an error, or is on its way already.
+    Nothing,
+    /// It is open already: its state is to be sent again.
+    Again,
+    /// It is to be decided about.
+    New(Joined),
+}
+
+/// A subscription that has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Before its gate had decided.
+    Gated(GateKey),
+    /// After it was allowed; `key` if the log knows of it.
+    Open { join: Joined, key: Option<JoinKey> },
 }
 
 #[derive(Debug)]
@@ -43,50 +86,98 @@ pub(crate) struct Hub {
     /// By group, then by item; `None` is the group's own.
     channels: BTreeMap<GroupPath, BTreeMap<Option<ItemId>, Channel>>,
     next_channel: u64,
+    /// The sessions that nobody vouches for, and when they are closed.
+    refused: BTreeSet<(Mono, SessionKey)>,
 }
 
 impl Hub {
-    pub(crate) fn connect(&mut self, key: SessionKey) {
-        self.sessions.insert(key, Session::default());
-    }
-
-    pub(crate) fn disconnect(&mut self, key: SessionKey, effects: &mut Vec<Effect>) {
-        if let Some(session) = self.sessions.remove(&key)
-            && !session.behind
-        {
-            self.leave_all(key, session.channels(), effects);
+    /// A session is gone. Returns its subscriptions that somebody may want to know the end of.
+    pub(crate) fn disconnect(&mut self, turn: &mut Turn<'_>, key: SessionKey) -> Vec<Ended> {
+        let Some(mut session) = self.sessions.remove(&key) else { return Vec::new() };
+        if let Access::Refused { close_at } = session.access {
+            self.refused.remove(&(close_at, key));
         }
+        if !session.behind {
+            self.leave_all(key, session.channels(), turn.effects);
+        }
+        session.end_all()
     }
 
-    /// Adds a subscription. Returns whether its target's state is to be sent.
+    /// The server stops: every subscription has ended, as far as others are concerned. Their connections still get
+    /// what is on its way.
+    pub(crate) fn end_all(&mut self) -> Vec<Ended> {
+        self.sessions.values_mut().flat_map(Session::end_all).collect()
+    }
+
+    /// A session asks for a subscription.
     pub(crate) fn join(
         &mut self,
+        turn: &mut Turn<'_>,
         key: SessionKey,
         subscription: &SubscriptionId,
         target: &Target,
-        limits: &Limits,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(session) = self.sessions.get_mut(&key) else { return false };
-        match session.subscriptions.get(subscription) {
-            Some(existing) if existing == target => return !session.behind,
+    ) -> Join {
+        let Some(session) = self.sessions.get_mut(&key) else { return Join::Nothing };
+        let limit = turn.config.limits.subscriptions;
+        let (code, message) = match session.subscriptions.get(subscription) {
+            _ if matches!(session.access, Access::Refused { .. }) => {
+                turn.effects.push(unauthorized(key, target, turn.now));
+                return Join::Nothing;
+            }
+            Some(existing) if existing.target == *target => {
+                return match existing.state {
+                    Progress::Open { .. } if !session.behind => Join::Again,
+                    _ => Join::Nothing,
+                };
+            }
             Some(_) => {
-                let message = "this connection uses the subscription id for another target: leave it first, or use \
-                               another id";
-                let error = StreamError::about(code::DUPLICATE_SUBSCRIPTION, message, target);
-                effects.push(Effect::Refuse { session: key, error });
-                return false;
+                let message = "this connection uses the subscription id for another target: leave it first, or \
+                               use another id";
+                (code::DUPLICATE_SUBSCRIPTION, message.to_owned())
             }
-            None if session.subscriptions.len() >= limits.subscriptions => {
-                let limit = limits.subscriptions;
-                let message = format!("a connection has at most {limit} subscriptions (`subscriptions`)");
-                let error = StreamError::about(code::TOO_MANY_SUBSCRIPTIONS, message, target);
-                effects.push(Effect::Refuse { session: key, error });
-                return false;
+            None if session.subscriptions.len() >= limit => {
+                let message = format!(
+                    "a connection has at most {limit} subscriptions (`subscriptions`): leave some first"
+                );
+                (code::TOO_MANY_SUBSCRIPTIONS, message)
             }
-            None => {}
+            None => {
+                let (state, join) = match &session.access {
+                    Access::Granted { context } => {
+                        let join = joined(subscription, target, context);
+                        (Progress::Gated(None), Join::New(join))
+                    }
+                    _ => (Progress::Held, Join::Nothing),
+                };
+                let new = Subscription { target: target.clone(), state };
+                session.subscriptions.insert(subscription.clone(), new);
+                return join;
+            }
+        };
+        let error = StreamError::about(code, message, target);
+        turn.effects.push(Effect::Refuse { session: key, error });
+        Join::Nothing
+    }
+
+    /// A subscription waits for this gate.
+    pub(crate) fn gated(&mut self, key: SessionKey, subscription: &SubscriptionId, gate: GateKey) {
+        if let Some(found) = self.subscription(key, subscription) {
+            found.state = Progress::Gated(Some(gate));
         }
-        session.subscriptions.insert(subscription.clone(), target.clone());
+    }
+
+    /// A subscription is allowed; `join` if the log knows of it. Returns whether its target's state is to be sent.
+    pub(crate) fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session_key: SessionKey,
+        subscription: &SubscriptionId,
+        key: Option<JoinKey>,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&session_key) else { return false };
+        let Some(found) = session.subscriptions.get_mut(subscription) else { return false };
+        found.state = Progress::Open { key, left: false };
+        let target = found.target.clone();
         let items = session.targets.entry(target.group.clone()).or_default();
         let count = items.entry(target.item.clone()).or_default();
         *count += 1;
@@ -98,28 +189,52 @@ impl Hub {
             // From the channels of single items to that of them all.
             let single =
                 items.keys().flatten().map(|item| (target.group.clone(), Some(item.clone()))).collect();
-            self.leave_all(key, single, effects);
-            self.enter(key, &target.group, &None, effects);
+            self.leave_all(session_key, single, turn.effects);
+            self.enter(session_key, &target.group, &None, turn.effects);
         } else if first && !items.contains_key(&None) {
-            self.enter(key, &target.group, &target.item, effects);
+            self.enter(session_key, &target.group, &target.item, turn.effects);
         }
         true
     }
 
-    /// Removes a subscription.
+    /// A subscription is refused.
+    pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, key: SessionKey, subscription: &SubscriptionId) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if let Some(refused) = session.subscriptions.remove(subscription) {
+            turn.effects.push(unauthorized(key, &refused.target, turn.now));
+        }
+    }
+
+    /// A session gives up a subscription.
     pub(crate) fn leave(
         &mut self,
+        turn: &mut Turn<'_>,
         key: SessionKey,
         subscription: &SubscriptionId,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(target) = session.subscriptions.remove(subscription) else {
+    ) -> Option<Ended> {
+        let session = self.sessions.get_mut(&key)?;
+        if matches!(session.access, Access::Refused { .. }) {
+            // It has none, and is told nothing more.
+            return None;
+        }
+        let Some(left) = session.subscriptions.remove(subscription) else {
             let message =
                 "this connection has no subscription of this id: it was never joined, or left already";
             let error = StreamError::new(code::UNKNOWN_SUBSCRIPTION, message);
-            return effects.push(Effect::Refuse { session: key, error });
+            turn.effects.push(Effect::Refuse { session: key, error });
+            return None;
         };
+        let target = left.target.clone();
+        let ended = session.ended(subscription, &left);
+        if matches!(left.state, Progress::Open { .. }) {
+            self.uncover(turn, key, target);
+        }
+        ended
+    }
+
+    /// One subscription less of a session has this target.
+    fn uncover(&mut self, turn: &mut Turn<'_>, key: SessionKey, target: Target) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(items) = session.targets.get_mut(&target.group) else { return };
         let Some(count) = items.get_mut(&target.item) else { return };
         *count -= 1;
@@ -138,9 +253,9 @@ impl Hub {
         if session.behind || covered {
             return;
         }
-        self.leave_all(key, vec![(target.group.clone(), target.item)], effects);
+        self.leave_all(key, vec![(target.group.clone(), target.item)], turn.effects);
         for item in &single {
-            self.enter(key, &target.group, item, effects);
+            self.enter(key, &target.group, item, turn.effects);
         }
     }
 
@@ -165,7 +280,11 @@ impl Hub {
             return Vec::new();
         };
         session.behind = false;
-        let stale = session.subscriptions.iter().map(|(id, target)| (id.clone(), target.clone())).collect();
+        let open = session
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| matches!(subscription.state, Progress::Open { .. }));
+        let stale = open.map(|(id, subscription)| (id.clone(), subscription.target.clone())).collect();
         let channels = session.channels();
         effects.push(Effect::Resume { session: key });
         for (group, item) in &channels {
@@ -174,20 +293,24 @@ impl Hub {
         stale
     }
 
+    fn subscription(&mut self, key: SessionKey, id: &SubscriptionId) -> Option<&mut Subscription> {
+        self.sessions.get_mut(&key)?.subscriptions.get_mut(id)
+    }
+
     /// Sends an event to everybody that it is for.
-    pub(crate) fn broadcast(&self, event: Event, epoch: Epoch, effects: &mut Vec<Effect>) {
+    pub(crate) fn broadcast(&self, event: Arc<Event>, epoch: Epoch, effects: &mut Vec<Effect>) {
         let Some(channels) = self.channels.get(&event.group) else { return };
         let whole = channels.get(&None).map(|channel| channel.key);
         let item = event.item.as_ref().and_then(|_| channels.get(&event.item)).map(|channel| channel.key);
         let (frame, group_frame) = match &event.kind {
-            EventKind::Replaced { value, group } => {
+            EventKind::Replaced { value, group, .. } => {
                 let item =
                     sync(&event, event.item.clone(), event.stamp, State::Item(Some(value.clone())), epoch);
                 // Two syncs, two stamps; that of the group is kept free for it, see `Stamp::next`.
                 let stamp = event.stamp.of_sync();
                 (item, Some(sync(&event, None, stamp, State::Group(group.clone()), epoch)))
             }
-            _ => (ToSubscriber::Event(Arc::new(event)), None),
+            _ => (ToSubscriber::Event(Arc::clone(&event)), None),
         };
         let frame = Arc::new(frame);
         for channel in [whole, item].into_iter().flatten() {
@@ -238,6 +361,28 @@ impl Hub {
 }
 
 impl Session {
+    fn ended(&self, id: &SubscriptionId, subscription: &Subscription) -> Option<Ended> {
+        match (&subscription.state, &self.access) {
+            (Progress::Gated(Some(gate)), _) => Some(Ended::Gated(*gate)),
+            (Progress::Open { key, left: false }, Access::Granted { context }) => {
+                Some(Ended::Open { join: joined(id, &subscription.target, context), key: *key })
+            }
+            _ => None,
+        }
+    }
+
+    fn end_all(&mut self) -> Vec<Ended> {
+        let subscriptions = self.subscriptions.iter();
+        let ended = subscriptions.filter_map(|(id, subscription)| self.ended(id, subscription)).collect();
+        for subscription in self.subscriptions.values_mut() {
+            subscription.state = match subscription.state {
+                Progress::Open { key, .. } => Progress::Open { key, left: true },
+                Progress::Held | Progress::Gated(_) => Progress::Held,
+            };
+        }
+        ended
+    }
+
     /// The channels that the session belongs in: of each group the group's own if it subscribes to all of it, else
     /// those of its items.
     fn channels(&self) -> Vec<(GroupPath, Option<ItemId>)> {
@@ -250,6 +395,14 @@ impl Session {
         };
         self.targets.iter().flat_map(of_group).collect()
     }
+}
+
+fn joined(subscription: &SubscriptionId, target: &Target, context: &Option<Json>) -> Joined {
+    Joined { subscription: subscription.clone(), target: target.clone(), context: context.clone() }
+}
+
+fn unauthorized(session: SessionKey, target: &Target, now: Now) -> Effect {
+    Effect::Unauthorized { session, target: target.clone(), at: now.wall }
 }
 
 /// The state of a group or an item right after an event.

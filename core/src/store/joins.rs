@@ -35,7 +35,6 @@ pub(super) struct Joins {
 impl Store {
     /// Remembers an allowed join in the log; nobody waits for that, so no sync is made for it. `None` if this store
     /// remembers nothing: in memory, or after a failed write.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no join is logged yet"))]
     pub(crate) fn joined(&mut self, join: &Joined) -> Option<JoinKey> {
         if self.commits.is_volatile() || self.commits.failure().is_some() {
             return None;
@@ -55,7 +54,6 @@ impl Store {
 
     /// Forgets it. [`Output::Left`] comes out once that is durable: only then may the leave be told to anybody, so
     /// that it is not told again after a crash. After a failed write it never comes out.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no join is logged yet"))]
     pub(crate) fn left(&mut self, key: JoinKey, out: &mut Vec<Output>) {
         if self.commits.failure().is_some() {
             return;
@@ -66,7 +64,6 @@ impl Store {
 
     /// The joins that the log holds without a leave: of a process that crashed, in the order in which they were
     /// allowed. Empty after the first call.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no join is logged yet"))]
     pub(crate) fn take_remembered_joins(&mut self) -> Vec<(JoinKey, Joined)> {
         std::mem::take(&mut self.contents.joins.remembered).into_iter().collect()
     }

@@ -57,10 +57,21 @@ impl Event {
     /// About how many bytes of memory it holds on to beside what is stored.
     fn size_hint(&self) -> usize {
         let own = match &self.kind {
-            EventKind::Sent { data, .. } => data.as_str().len(),
+            EventKind::Sent { .. } => self.value_len(),
             _ => 0,
         };
         own + 256
+    }
+
+    /// The length of its value or payload, in bytes.
+    pub(crate) fn value_len(&self) -> usize {
+        match &self.kind {
+            EventKind::Created(value) | EventKind::Updated(value) | EventKind::Deleted(value) => value,
+            EventKind::Replaced { value, .. } => value,
+            EventKind::Sent { data, .. } => data,
+        }
+        .as_str()
+        .len()
     }
 }
 
@@ -76,6 +87,8 @@ pub enum EventKind {
     /// The item has this value now, where it or the value before is `null`: public clients die of a change
     /// whose data is null, so items get this as a `sync`, and groups a `sync` of the whole group.
     Replaced {
+        /// What happened to the item.
+        change: Change,
         /// The item's value; null also if it was removed.
         value: Json,
         /// The group after it.
@@ -88,6 +101,17 @@ pub enum EventKind {
         /// Its payload.
         data: Json,
     },
+}
+
+/// What happened to an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It did not exist before.
+    Created,
+    /// It existed before.
+    Updated,
+    /// It exists no more.
+    Deleted,
 }
 
 /// The durable state of a group or an item at a revision.
@@ -120,7 +144,7 @@ pub(crate) enum Output {
     /// Subscribers may see this.
     Release(Event),
     /// The log has forgotten the join for good: its leave may be told.
-    Left(#[cfg_attr(not(test), expect(dead_code, reason = "nobody is told of leaves yet"))] JoinKey),
+    Left(JoinKey),
 }
 
 /// What a group's limit leaves for the frame around its list: the names and fields of the call.
@@ -353,7 +377,8 @@ impl Store {
         root.put(path.id.clone(), new.clone(), revision, stamp);
         let kind = match &old {
             _ if new.is_null() || old.as_ref().is_some_and(Json::is_null) => {
-                EventKind::Replaced { value: new.clone(), group: root.snapshot().clone() }
+                let change = if old.is_some() { Change::Updated } else { Change::Created };
+                EventKind::Replaced { change, value: new.clone(), group: root.snapshot().clone() }
             }
             None => EventKind::Created(new.clone()),
             Some(_) => EventKind::Updated(new.clone()),
@@ -388,7 +413,10 @@ impl Store {
         let root = self.dirty_root(&path.group, batch);
         root.remove(&path.id, revision, stamp);
         let kind = match old.is_null() {
-            true => EventKind::Replaced { value: old.clone(), group: root.snapshot().clone() },
+            true => {
+                let group = root.snapshot().clone();
+                EventKind::Replaced { change: Change::Deleted, value: old.clone(), group }
+            }
             false => EventKind::Deleted(old.clone()),
         };
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };

@@ -1,5 +1,5 @@
 //! Both protocols: bytes to messages and back, pure. What the clients need is written down with each message.
 
 pub mod stream;
-mod text;
+pub(crate) mod text;
 pub mod worker;

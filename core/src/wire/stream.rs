@@ -15,7 +15,7 @@ use crate::field;
 use crate::json::Json;
 use crate::log::Epoch;
 use crate::name::{GroupName, GroupPath, ItemId, NameError, StreamName, SubscriptionId, Target};
-use crate::store::{Durable, Event, EventKind, State};
+use crate::store::{Change, Durable, Event, EventKind, State};
 use crate::time::{Stamp, WallMs};
 
 /// A frame from a subscriber.
@@ -141,6 +141,8 @@ pub mod code {
     pub const DUPLICATE_SUBSCRIPTION: &str = "duplicate_subscription";
     /// There is no subscription of this id on this connection.
     pub const UNKNOWN_SUBSCRIPTION: &str = "unknown_subscription";
+    /// The server can't take the join at the moment.
+    pub const OVERLOADED: &str = "overloaded";
     /// The connection has as many subscriptions as it may.
     pub const TOO_MANY_SUBSCRIPTIONS: &str = "too_many_subscriptions";
 }
@@ -282,23 +284,7 @@ impl ToSubscriber {
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(256);
         match self {
-            ToSubscriber::Event(event) => {
-                push_start(&mut out, event.stamp, &event.group, event.item.as_ref());
-                match &event.kind {
-                    EventKind::Created(value) => push_change(&mut out, "create", value),
-                    EventKind::Updated(value) => push_change(&mut out, "update", value),
-                    EventKind::Deleted(value) => push_change(&mut out, "delete", value),
-                    EventKind::Replaced { value, .. } => push_change(&mut out, "sync", value),
-                    EventKind::Sent { kind, data } => {
-                        out.push_str(r#"{"type":"event","event":{"type":"#);
-                        push_string(&mut out, kind);
-                        push_json_member(&mut out, "data", data);
-                        out.push_str("}}");
-                    }
-                }
-                push_key(&mut out, "revision");
-                out.push_str(&event.revision.0.to_string());
-            }
+            ToSubscriber::Event(event) => push_event(&mut out, event, "sync"),
             ToSubscriber::Sync(sync) => {
                 push_start(&mut out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
                 out.push_str(r#"{"type":"sync","data":"#);
@@ -333,6 +319,41 @@ impl ToSubscriber {
         out.push('}');
         out
     }
+}
+
+/// Appends an event as the handler of a trigger gets it: like a subscriber's frame, but a change to or from null is
+/// told as the change that it is.
+pub(super) fn push_trigger_event(out: &mut String, event: &Event, skipped: u64) {
+    let replaced = match event.kind {
+        EventKind::Replaced { change: Change::Created, .. } => "create",
+        EventKind::Replaced { change: Change::Deleted, .. } => "delete",
+        _ => "update",
+    };
+    push_event(out, event, replaced);
+    if skipped > 0 {
+        push_key(out, "skipped");
+        out.push_str(&skipped.to_string());
+    }
+    out.push('}');
+}
+
+/// Appends an event up to its closing brace. `replaced` is the type of a change to or from null.
+fn push_event(out: &mut String, event: &Event, replaced: &str) {
+    push_start(out, event.stamp, &event.group, event.item.as_ref());
+    match &event.kind {
+        EventKind::Created(value) => push_change(out, "create", value),
+        EventKind::Updated(value) => push_change(out, "update", value),
+        EventKind::Deleted(value) => push_change(out, "delete", value),
+        EventKind::Replaced { value, .. } => push_change(out, replaced, value),
+        EventKind::Sent { kind, data } => {
+            out.push_str(r#"{"type":"event","event":{"type":"#);
+            push_string(out, kind);
+            push_json_member(out, "data", data);
+            out.push_str("}}");
+        }
+    }
+    push_key(out, "revision");
+    out.push_str(&event.revision.0.to_string());
 }
 
 fn push_start(out: &mut String, stamp: Stamp, group: &GroupPath, item: Option<&ItemId>) {

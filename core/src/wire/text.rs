@@ -3,7 +3,7 @@
 use crate::json::Json;
 
 /// Appends `text` as a JSON string.
-pub(super) fn push_string(out: &mut String, text: &str) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut copied = 0;
     for (at, byte) in text.bytes().enumerate() {
@@ -31,26 +31,26 @@ pub(super) fn push_string(out: &mut String, text: &str) {
 }
 
 /// Appends `,"key":` and leaves the value to the caller. The first member of an object is written by hand.
-pub(super) fn push_key(out: &mut String, key: &str) {
+pub(crate) fn push_key(out: &mut String, key: &str) {
     out.push_str(",\"");
     out.push_str(key);
     out.push_str("\":");
 }
 
 /// Appends a member whose value is a string.
-pub(super) fn push_text_member(out: &mut String, key: &str, text: &str) {
+pub(crate) fn push_text_member(out: &mut String, key: &str, text: &str) {
     push_key(out, key);
     push_string(out, text);
 }
 
 /// Appends a member whose value is JSON already.
-pub(super) fn push_json_member(out: &mut String, key: &str, json: &Json) {
+pub(crate) fn push_json_member(out: &mut String, key: &str, json: &Json) {
     push_key(out, key);
     out.push_str(json.as_str());
 }
 
 /// Appends the values as an array.
-pub(super) fn push_array<T>(
+pub(crate) fn push_array<T>(
     out: &mut String,
     values: impl Iterator<Item = T>,
     push: impl Fn(&mut String, T),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +14,8 @@ use crate::field;
 use crate::json::Json;
 use crate::name::{FunctionId, NameError, TriggerId};
 use crate::rng::Uuid;
-use crate::store::{Builtin, Command};
+use crate::store::{Builtin, Command, Event};
+use crate::wire::text::{push_json_member, push_key, push_string, push_text_member};
 
 /// A frame from a worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub enum FromWorker {
     RegisterFunction {
         /// The function.
         id: FunctionId,
+        /// How lists show it: an object with its id and what the worker tells of it.
+        about: Json,
     },
     /// It does no more.
     UnregisterFunction {
@@ -68,6 +72,25 @@ pub struct TriggerRequest {
     pub function_id: FunctionId,
     /// Filters and conditions, if any were given.
     pub config: Option<Json>,
+    /// What the worker says about the trigger: passed on with each call.
+    pub metadata: Option<Json>,
+}
+
+impl TriggerRequest {
+    /// How lists show it.
+    pub fn to_json(&self) -> Json {
+        let mut out = String::from(r#"{"id":"#);
+        push_string(&mut out, self.id.as_str());
+        push_text_member(&mut out, "trigger_type", &self.trigger_type);
+        push_text_member(&mut out, "function_id", self.function_id.as_str());
+        push_key(&mut out, "config");
+        out.push_str(self.config.as_ref().map_or("{}", Json::as_str));
+        if let Some(metadata) = &self.metadata {
+            push_json_member(&mut out, "metadata", metadata);
+        }
+        out.push('}');
+        Json::trusted(out)
+    }
 }
 
 /// A call of a function, by a worker.
@@ -96,7 +119,7 @@ pub enum InvokeTarget {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Payload {
     /// The input; null if there was none.
-    pub data: Json,
+    pub data: PayloadData,
     /// The W3C trace context, passed on as it is.
     pub traceparent: Option<String>,
     /// The W3C baggage, passed on as it is.
@@ -105,20 +128,45 @@ pub struct Payload {
     pub metadata: Option<Json>,
 }
 
+/// The input of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PayloadData {
+    /// As the caller gave it, or as the server made it.
+    Json(Json),
+    /// What happened in a group, for the handler of a trigger; written out when it is sent.
+    Event {
+        /// What.
+        event: Arc<Event>,
+        /// How many events were dropped before it because the handler was too slow.
+        skipped: u64,
+    },
+}
+
+impl PayloadData {
+    /// About how many bytes of memory it holds on to.
+    fn size_hint(&self) -> usize {
+        match self {
+            PayloadData::Json(json) => json.as_str().len(),
+            PayloadData::Event { event, .. } => event.value_len() + 256,
+        }
+    }
+}
+
 impl Payload {
     /// About how many bytes of memory it holds on to.
     pub fn size_hint(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let metadata = self.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
-        self.data.as_str().len() + metadata + text(&self.traceparent) + text(&self.baggage) + 256
+        self.data.size_hint() + metadata + text(&self.traceparent) + text(&self.baggage) + 256
     }
 }
 
 /// What is passed on from worker to worker is at most this long, in bytes: clients take messages of up to 64 MiB,
 /// and the frame around it needs its part, with the longest names in it, and every byte of them escaped.
 const LONGEST_PASSED_ON: usize = 63 << 20;
-/// Longest trigger configuration, in bytes: it is kept for as long as its worker is connected.
-const LONGEST_TRIGGER_CONFIG: usize = 64 << 10;
+/// Longest configuration of a trigger, and longest description of a function, in bytes: they are kept for as long as
+/// their worker is connected.
+const LONGEST_KEPT: usize = 64 << 10;
 /// Longest message and longest stack trace of a handler's error, in bytes; what is longer is cut off.
 const LONGEST_ERROR_TEXT: usize = 64 << 10;
 
@@ -168,6 +216,12 @@ struct Fields<'a> {
     #[serde(borrow)]
     config: Option<&'a RawValue>,
     #[serde(borrow)]
+    description: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response_format: Option<&'a RawValue>,
+    #[serde(borrow)]
     invocation_id: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
@@ -197,10 +251,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<FromWorker, BadFrame> {
     match kind.as_str() {
         "invokefunction" => frame.invoke().map(FromWorker::Invoke).map_err(|error| frame.bad_call(error)),
         "invocationresult" => frame.result().map_err(BadFrame::of_nothing),
-        "registerfunction" => frame
-            .function("id", frame.fields.id)
-            .map(|id| FromWorker::RegisterFunction { id })
-            .map_err(BadFrame::of_nothing),
+        "registerfunction" => frame.registration().map_err(BadFrame::of_nothing),
         "unregisterfunction" => frame
             .function("id", frame.fields.id)
             .map(|id| FromWorker::UnregisterFunction { id })
@@ -286,7 +337,7 @@ impl<'a> Frame<'a> {
     fn payload(&self) -> Result<Payload, CallError> {
         let fields = &self.fields;
         let payload = Payload {
-            data: self.json("data", fields.data)?.unwrap_or_else(Json::null),
+            data: PayloadData::Json(self.json("data", fields.data)?.unwrap_or_else(Json::null)),
             // 8,192 bytes are what the W3C asks a baggage to be limited to.
             traceparent: bounded_text("traceparent", fields.traceparent, 8_192)?,
             baggage: bounded_text("baggage", fields.baggage, 8_192)?,
@@ -329,18 +380,45 @@ impl<'a> Frame<'a> {
             trigger_type: bounded_text("trigger_type", fields.trigger_type, self.limits.name_bytes)?
                 .ok_or_else(|| bad_input(field::missing("trigger_type")))?,
             function_id: self.function("function_id", fields.function_id)?,
-            config: self.trigger_config()?,
+            config: self.kept("config", fields.config)?,
+            metadata: self.kept("metadata", fields.metadata)?,
         })
     }
 
-    fn trigger_config(&self) -> Result<Option<Json>, CallError> {
-        let config = self.json("config", self.fields.config)?;
-        match config.as_ref().map_or(0, |config| config.as_str().len()) {
-            len if len > LONGEST_TRIGGER_CONFIG => {
-                Err(bad_input(format!("`config` is {len} bytes; the limit is {LONGEST_TRIGGER_CONFIG}")))
+    /// Something that is kept for as long as the worker is connected.
+    fn kept(&self, field: &str, raw: Option<&RawValue>) -> Result<Option<Json>, CallError> {
+        let kept = self.json(field, raw)?;
+        match kept.as_ref().map_or(0, |kept| kept.as_str().len()) {
+            len if len > LONGEST_KEPT => {
+                Err(bad_input(format!("`{field}` is {len} bytes; the limit is {LONGEST_KEPT}")))
             }
-            _ => Ok(config),
+            _ => Ok(kept),
         }
+    }
+
+    fn registration(&self) -> Result<FromWorker, CallError> {
+        let fields = &self.fields;
+        let id = self.function("id", fields.id)?;
+        let mut out = String::from(r#"{"function_id":"#);
+        push_string(&mut out, id.as_str());
+        let named = out.len();
+        let told = [
+            ("description", fields.description),
+            ("request_format", fields.request_format),
+            ("response_format", fields.response_format),
+            ("metadata", fields.metadata),
+        ];
+        for (key, raw) in told {
+            if let Some(json) = self.json(key, raw)? {
+                push_json_member(&mut out, key, &json);
+            }
+        }
+        // What is too long is not shown; the function can be called all the same.
+        if out.len() > LONGEST_KEPT {
+            out.truncate(named);
+        }
+        out.push('}');
+        Ok(FromWorker::RegisterFunction { id, about: Json::trusted(out) })
     }
 
     /// A previous id or token that can't be right is as good as none.

@@ -4,6 +4,6 @@ mod from_worker;
 mod to_worker;
 
 pub use from_worker::{
-    BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, Payload, TriggerRequest, parse,
+    BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, Payload, PayloadData, TriggerRequest, parse,
 };
 pub use to_worker::ToWorker;

@@ -1,12 +1,13 @@
 //! What workers are sent.
 
-use super::Payload;
+use super::{Payload, PayloadData};
 use crate::call::{self, Answer, Outcome};
 use crate::error::{CallError, code};
 use crate::json::Json;
 use crate::log::Revision;
 use crate::name::FunctionId;
 use crate::rng::Uuid;
+use crate::wire::stream::push_trigger_event;
 use crate::wire::text::{push_array, push_json_member, push_key, push_string, push_text_member};
 
 /// A frame to a worker.
@@ -87,7 +88,11 @@ impl ToWorker {
                     push_text_member(&mut out, "invocation_id", &id.to_string());
                 }
                 push_text_member(&mut out, "function_id", function_id.as_str());
-                push_json_member(&mut out, "data", &payload.data);
+                push_key(&mut out, "data");
+                match &payload.data {
+                    PayloadData::Json(data) => out.push_str(data.as_str()),
+                    PayloadData::Event { event, skipped } => push_trigger_event(&mut out, event, *skipped),
+                }
                 for (key, text) in [("traceparent", &payload.traceparent), ("baggage", &payload.baggage)] {
                     if let Some(text) = text {
                         push_text_member(&mut out, key, text);
@@ -192,13 +197,11 @@ fn push_answer(out: &mut String, answer: &Answer) {
             out.push_str(&streams.len().to_string());
             out.push('}');
         }
-        Answer::Functions(functions) => {
-            out.push_str(r#"{"functions":"#);
-            push_array(out, functions.iter(), |out, id| {
-                out.push_str(r#"{"function_id":"#);
-                push_string(out, id.as_str());
-                out.push('}');
-            });
+        Answer::Listing { of, entries } => {
+            out.push('{');
+            push_string(out, of);
+            out.push(':');
+            push_array(out, entries.iter(), |out, entry| out.push_str(entry.as_str()));
             out.push('}');
         }
     }

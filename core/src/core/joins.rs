@@ -1,0 +1,180 @@
+//! The way of a subscription: somebody vouches for its connection, its gate decides, it is opened; in the end, its
+//! leave is told.
+
+use super::Rooms;
+use crate::call::Purpose;
+use crate::effect::{Effect, Notice};
+use crate::functions::{Answered, Ask};
+use crate::hub::{self, Ended, Join};
+use crate::key::SessionKey;
+use crate::name::{SubscriptionId, Target};
+use crate::store::Joined;
+use crate::triggers::{Joining, Verdict};
+use crate::turn::Turn;
+use crate::wire::stream::{FromSubscriber, Handshake, StreamError, SyncFrame, code};
+use crate::wire::worker::{Payload, PayloadData};
+
+/// While more leaves are on their way to their handlers, no join is taken: each would be another leave.
+const MOST_LEAVES: usize = 100_000;
+
+impl Rooms {
+    pub(super) fn session_connected(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        handshake: &Handshake,
+        join: Option<Result<Target, StreamError>>,
+    ) {
+        match turn.config.access.auth_function {
+            None => self.hub.connect(session),
+            Some(_) => {
+                let deadline = turn.now.mono.after(turn.config.timeouts.auth_ms);
+                self.hub.connect_asked(session, handshake.to_json(), deadline);
+                self.ask_auth(turn, session);
+            }
+        }
+        match join {
+            Some(Ok(target)) => {
+                let subscription = SubscriptionId::trusted(&turn.rng.uuid().to_string());
+                self.join(turn, session, subscription, &target);
+            }
+            Some(Err(error)) => self.refuse_frame(turn, session, error),
+            None => {}
+        }
+    }
+
+    pub(super) fn session_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        frame: Result<FromSubscriber, StreamError>,
+    ) {
+        match frame {
+            Ok(FromSubscriber::Join { subscription, target }) => {
+                self.join(turn, session, subscription, &target);
+            }
+            Ok(FromSubscriber::Leave { subscription }) => {
+                let ended = self.hub.leave(turn, session, &subscription);
+                ended.into_iter().for_each(|ended| self.ended(turn, ended));
+            }
+            Err(error) => self.refuse_frame(turn, session, error),
+        }
+    }
+
+    /// A session that nobody vouches for is told nothing but that.
+    fn refuse_frame(&mut self, turn: &mut Turn<'_>, session: SessionKey, error: StreamError) {
+        if !self.hub.is_denied(session) {
+            turn.effects.push(Effect::Refuse { session, error });
+        }
+    }
+
+    fn ask_auth(&mut self, turn: &mut Turn<'_>, session: SessionKey) {
+        let Some(function) = turn.config.access.auth_function.clone() else { return };
+        let Some((data, deadline)) = self.hub.asked(session) else { return };
+        let payload =
+            Payload { data: PayloadData::Json(data), traceparent: None, baggage: None, metadata: None };
+        let ask = Ask { purpose: Purpose::Auth(session), function, payload, deadline: Some(deadline) };
+        self.functions.ask(turn, ask);
+    }
+
+    pub(super) fn auth_answered(&mut self, turn: &mut Turn<'_>, session: SessionKey, answered: Answered) {
+        if self.stopping.is_some() || self.hub.asked(session).is_none() {
+            return;
+        }
+        if answered.vanished {
+            return self.ask_auth(turn, session);
+        }
+        match hub::context(answered.outcome) {
+            Ok(context) => {
+                for join in self.hub.grant(turn, session, context) {
+                    self.ask_gate(turn, Joining { session, join });
+                }
+            }
+            Err(error) => {
+                if let Some(error) = error {
+                    turn.effects.push(Effect::Note(Notice::AuthFailed { session, error }));
+                }
+                self.hub.deny(turn, session);
+            }
+        }
+    }
+
+    fn join(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        subscription: SubscriptionId,
+        target: &Target,
+    ) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.triggers.leaves() > MOST_LEAVES && !self.hub.is_denied(session) {
+            let message = "too many leaves wait for their handlers; join again later";
+            let error = StreamError::about(code::OVERLOADED, message, target);
+            return turn.effects.push(Effect::Refuse { session, error });
+        }
+        match self.hub.join(turn, session, &subscription, target) {
+            Join::Nothing => {}
+            Join::Again => self.sync(turn, session, subscription, target),
+            Join::New(join) => self.ask_gate(turn, Joining { session, join }),
+        }
+    }
+
+    fn ask_gate(&mut self, turn: &mut Turn<'_>, joining: Joining) {
+        let (session, subscription) = (joining.session, joining.join.subscription.clone());
+        match self.triggers.open_gate(turn, &mut self.functions, joining) {
+            Ok(gate) => self.hub.gated(session, &subscription, gate),
+            Err(verdict) => self.decided(turn, verdict),
+        }
+    }
+
+    /// A join is decided. One that nobody wants any more is told its leave if it was allowed: its handlers know of it.
+    pub(super) fn decided(&mut self, turn: &mut Turn<'_>, verdict: Verdict) {
+        let Verdict { joining: Joining { session, join }, allowed, abandoned } = verdict;
+        match (allowed, abandoned) {
+            (true, true) => self.triggers.leave(turn, &mut self.functions, join, None),
+            (true, false) => self.open(turn, session, join),
+            (false, true) => {}
+            (false, false) => self.hub.refuse(turn, session, &join.subscription),
+        }
+    }
+
+    /// The session is in the target's channel and has its durable state, in one step: what follows starts at the
+    /// next revision.
+    fn open(&mut self, turn: &mut Turn<'_>, session: SessionKey, join: Joined) {
+        let key = match self.triggers.watches_leave(&join) {
+            true => self.store.joined(&join),
+            false => None,
+        };
+        let Joined { subscription, target, .. } = join;
+        if self.hub.open(turn, session, &subscription, key) {
+            self.sync(turn, session, subscription, &target);
+        }
+    }
+
+    /// A subscription has ended.
+    pub(super) fn ended(&mut self, turn: &mut Turn<'_>, ended: Ended) {
+        match ended {
+            Ended::Gated(gate) => self.triggers.abandon_gate(gate),
+            Ended::Open { join, key } => {
+                if let Some(key) = key {
+                    self.store.left(key, &mut self.outputs);
+                }
+                self.triggers.leave(turn, &mut self.functions, join, key);
+            }
+        }
+    }
+
+    pub(super) fn sync(
+        &self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        subscription: SubscriptionId,
+        target: &Target,
+    ) {
+        let state = self.store.durable(target);
+        let frame = SyncFrame { target: target.clone(), state, epoch: self.epoch };
+        turn.effects.push(Effect::Sync { session, subscription, frame });
+    }
+}

@@ -1,0 +1,249 @@
+//! The core: the rooms, put together.
+
+mod joins;
+mod stop;
+
+use std::sync::Arc;
+
+use crate::call::{Caller, Purpose};
+use crate::config::CoreConfig;
+use crate::effect::{Effect, Notice};
+use crate::error::{CallError, code};
+use crate::functions::{Functions, LIST_TRIGGERS};
+use crate::hub::Hub;
+use crate::input::Input;
+use crate::key::WorkerKey;
+use crate::log::Epoch;
+use crate::rng::Rng;
+use crate::store::{Output, Recovered, Store};
+use crate::time::{Mono, Now};
+use crate::triggers::Triggers;
+use crate::turn::Turn;
+use crate::wire::worker::{BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, ToWorker};
+
+use stop::Stopping;
+
+/// The state machine. See the [crate's page](crate) for how to drive it.
+#[derive(Debug)]
+pub struct Core {
+    config: CoreConfig,
+    rng: Rng,
+    rooms: Rooms,
+}
+
+/// All that a core knows.
+#[derive(Debug)]
+struct Rooms {
+    epoch: Epoch,
+    store: Store,
+    functions: Functions,
+    triggers: Triggers,
+    hub: Hub,
+    stopping: Option<Stopping>,
+    /// What the store puts out during one input; empty between inputs, kept for its memory.
+    outputs: Vec<Output>,
+}
+
+impl Core {
+    /// A core with an empty store that forgets everything when the process ends. All randomness comes from `seed`.
+    pub fn new(config: CoreConfig, seed: [u8; 32], now: Now) -> Core {
+        let mut rng = Rng::new(seed);
+        let epoch = rng.uuid();
+        Core { config, rng, rooms: Rooms::new(epoch, Store::in_memory(now.wall)) }
+    }
+
+    /// A core that goes on with what a log holds, and asks for its changes to be written there.
+    pub fn recovered(config: CoreConfig, seed: [u8; 32], now: Now, recovered: Recovered) -> Core {
+        let epoch = recovered.epoch;
+        let store = Store::recovered(recovered, now.wall);
+        Core { config, rng: Rng::new(seed), rooms: Rooms::new(epoch, store) }
+    }
+
+    /// Takes one input and appends what is to be done about it.
+    pub fn handle(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        let turn = &mut Turn { now, config: &self.config, rng: &mut self.rng, effects };
+        self.rooms.handle(turn, input);
+        self.rooms.settle(turn);
+    }
+
+    /// When [`Input::Tick`] is due, if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.rooms.next_deadline()
+    }
+
+    /// About how many bytes of changes, answers and events wait for the disk. While this is above its bound the
+    /// runtime hands in no more frames.
+    pub fn backlog_bytes(&self) -> usize {
+        self.rooms.store.backlog_bytes()
+    }
+}
+
+impl Rooms {
+    fn new(epoch: Epoch, mut store: Store) -> Rooms {
+        let mut triggers = Triggers::default();
+        triggers.remember(store.take_remembered_joins());
+        Rooms {
+            epoch,
+            store,
+            functions: Functions::default(),
+            triggers,
+            hub: Hub::default(),
+            stopping: None,
+            outputs: Vec::new(),
+        }
+    }
+
+    fn handle(&mut self, turn: &mut Turn<'_>, input: Input) {
+        match input {
+            Input::WorkerConnected { worker } => self.functions.connect(turn, worker),
+            Input::WorkerFrame { worker, frame: Ok(frame) } => self.worker_frame(turn, worker, frame),
+            Input::WorkerFrame { worker, frame: Err(bad) } => bad_worker_frame(turn, worker, bad),
+            Input::WorkerDisconnected { worker } => self.worker_gone(turn, worker),
+            Input::CallNotDelivered { worker, invocation_id } => {
+                self.functions.not_delivered(turn, worker, invocation_id);
+            }
+            Input::SessionConnected { session, handshake, join } => {
+                self.session_connected(turn, session, &handshake, join);
+            }
+            Input::SessionFrame { session, frame } => self.session_frame(turn, session, frame),
+            Input::SessionDisconnected { session } => {
+                for ended in self.hub.disconnect(turn, session) {
+                    self.ended(turn, ended);
+                }
+            }
+            Input::SessionOverflowed { session } => self.hub.overflowed(session, turn.effects),
+            Input::SessionDrained { session } => {
+                for (subscription, target) in self.hub.drained(session, turn.effects) {
+                    self.sync(turn, session, subscription, &target);
+                }
+            }
+            Input::Persisted { through } => self.store.persisted(through, &mut self.outputs),
+            Input::PersistFailed { reason } => {
+                self.store.persist_failed(&reason, &mut self.outputs);
+                self.triggers.store_failed(turn);
+            }
+            Input::Tick => self.expire(turn),
+            Input::Stop => self.stop(turn),
+        }
+    }
+
+    /// Carries on with what the rooms have for each other, until nothing is left.
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        loop {
+            self.store.flush(&mut self.outputs);
+            self.put_out(turn);
+            let answered = self.functions.take_answered();
+            if answered.is_empty() && self.outputs.is_empty() && !self.go_on_stopping(turn) {
+                break;
+            }
+            for answered in answered {
+                match answered.purpose {
+                    Purpose::Auth(session) => self.auth_answered(turn, session, answered),
+                    _ => {
+                        let verdict = self.triggers.answered(turn, &mut self.functions, answered);
+                        verdict.into_iter().for_each(|verdict| self.decided(turn, verdict));
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let stop = self.stopping.and_then(Stopping::deadline);
+        let rooms =
+            [self.functions.next_deadline(), self.triggers.next_deadline(), self.hub.next_deadline(), stop];
+        rooms.into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, turn: &mut Turn<'_>) {
+        self.functions.expire(turn);
+        self.hub.expire(turn);
+        for verdict in self.triggers.expire(turn) {
+            self.decided(turn, verdict);
+        }
+    }
+
+    fn worker_frame(&mut self, turn: &mut Turn<'_>, worker: WorkerKey, frame: FromWorker) {
+        match frame {
+            FromWorker::Invoke(invoke) => self.invoke(turn, worker, invoke),
+            FromWorker::Result { invocation_id, outcome } => {
+                self.functions.result(turn, worker, invocation_id, outcome);
+            }
+            FromWorker::RegisterFunction { id, about } => {
+                self.functions.register(turn, worker, id, about);
+            }
+            FromWorker::UnregisterFunction { id } => self.functions.unregister(worker, &id),
+            FromWorker::RegisterTrigger(trigger) => {
+                for join in self.triggers.register(turn, &mut self.functions, worker, trigger) {
+                    self.store.left(join, &mut self.outputs);
+                }
+            }
+            FromWorker::UnregisterTrigger { id } => self.triggers.unregister(turn, worker, &id),
+            FromWorker::Reattach { previous, token } => {
+                // Retired at once, so that what the worker registers again meets no remains of its own.
+                if let Some(old) = self.functions.previous(worker, previous, &token) {
+                    self.worker_gone(turn, old);
+                    turn.effects.push(Effect::CloseWorker { worker: old });
+                }
+            }
+            FromWorker::Ping => turn.effects.push(Effect::ToWorker { worker, frame: ToWorker::Pong }),
+            FromWorker::Ignored => {}
+        }
+    }
+
+    fn worker_gone(&mut self, turn: &mut Turn<'_>, worker: WorkerKey) {
+        self.functions.disconnect(turn, worker);
+        self.triggers.disconnect(turn, worker);
+    }
+
+    fn invoke(&mut self, turn: &mut Turn<'_>, worker: WorkerKey, invoke: Invoke) {
+        let Invoke { function_id, invocation_id, target } = invoke;
+        let caller = Caller { worker, invocation_id, function_id };
+        if self.refuses_calls() {
+            let error = CallError::new(code::STOPPING, "the server is stopping: connect again in a moment");
+            return turn.effects.push(Effect::reply(caller, Err(error)));
+        }
+        match target {
+            InvokeTarget::Builtin(Ok(command)) => {
+                let limits = &turn.config.limits;
+                self.store.run(turn.now.wall, caller, command, limits, &mut self.outputs);
+            }
+            InvokeTarget::Builtin(Err(error)) | InvokeTarget::Refused(error) => {
+                turn.effects.push(Effect::reply(caller, Err(error)));
+            }
+            InvokeTarget::Function(_) if caller.function_id.as_str() == LIST_TRIGGERS => {
+                turn.effects.push(Effect::reply(caller, Ok(self.triggers.list())));
+            }
+            InvokeTarget::Function(payload) => self.functions.call(turn, caller, payload),
+        }
+    }
+
+    fn put_out(&mut self, turn: &mut Turn<'_>) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Persist(batch) => turn.effects.push(Effect::Persist(batch)),
+                Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
+                Output::Release(event) => {
+                    let event = Arc::new(event);
+                    self.hub.broadcast(Arc::clone(&event), self.epoch, turn.effects);
+                    self.triggers.event(turn, &mut self.functions, &event);
+                }
+                Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
+            }
+        }
+    }
+}
+
+/// Answers what can be answered; the operator hears of the rest.
+fn bad_worker_frame(turn: &mut Turn<'_>, worker: WorkerKey, bad: BadFrame) {
+    let BadFrame { answer, error } = bad;
+    turn.effects.push(match answer {
+        BadFrameAnswer::Call { invocation_id, function_id } => {
+            Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome: Err(error) }
+        }
+        BadFrameAnswer::Trigger { id, trigger_type } => {
+            Effect::ToWorker { worker, frame: ToWorker::TriggerRefused { id, trigger_type, error } }
+        }
+        BadFrameAnswer::None => Effect::Note(Notice::BadWorkerFrame { worker, error }),
+    });
+}

@@ -1,0 +1,130 @@
+//! The server's own calls that can't be made yet: their function is not registered, or its worker runs as many calls
+//! as it may. Unlike the calls of workers they are not refused then: a join that slipped past its gate because the
+//! gate was busy would be a hole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::call::Purpose;
+use crate::key::WorkerKey;
+use crate::name::FunctionId;
+use crate::time::Mono;
+use crate::wire::worker::Payload;
+
+/// A call that the server wants to make.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    /// What for.
+    pub(crate) purpose: Purpose,
+    /// Of which function.
+    pub(crate) function: FunctionId,
+    /// Its input.
+    pub(crate) payload: Payload,
+    /// When it must be answered at the latest, and until when its function is waited for. Without one, a function is
+    /// waited for only if its worker has just vanished, and may take as long as for any call.
+    pub(crate) deadline: Option<Mono>,
+}
+
+/// What an ask waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    Function,
+    /// A place among the calls of this worker.
+    Place(WorkerKey),
+}
+
+/// An ask that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) ask: Ask,
+    pub(super) until: Mono,
+    pub(super) what: WaitsFor,
+}
+
+/// All of them, numbered as they came.
+#[derive(Debug, Default)]
+pub(super) struct Asks {
+    all: BTreeMap<u64, Waiting>,
+    by_function: BTreeMap<FunctionId, BTreeSet<u64>>,
+    by_worker: BTreeMap<WorkerKey, BTreeSet<u64>>,
+    by_deadline: BTreeSet<(Mono, u64)>,
+    next: u64,
+}
+
+impl Asks {
+    pub(super) fn insert(&mut self, waiting: Waiting) {
+        self.next += 1;
+        let number = self.next;
+        match waiting.what {
+            WaitsFor::Function => {
+                self.by_function.entry(waiting.ask.function.clone()).or_default().insert(number);
+            }
+            WaitsFor::Place(worker) => {
+                self.by_worker.entry(worker).or_default().insert(number);
+            }
+        }
+        self.by_deadline.insert((waiting.until, number));
+        self.all.insert(number, waiting);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.by_deadline.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whether any waits for a place at this worker.
+    pub(super) fn wait_for_place(&self, worker: WorkerKey) -> bool {
+        self.by_worker.contains_key(&worker)
+    }
+
+    /// The next one that waits for a place at this worker.
+    pub(super) fn take_for_place(&mut self, worker: WorkerKey) -> Option<Waiting> {
+        let number = *self.by_worker.get(&worker)?.first()?;
+        self.remove(number)
+    }
+
+    /// All that wait for this function, in order.
+    pub(super) fn take_for_function(&mut self, function: &FunctionId) -> Vec<Waiting> {
+        let numbers = self.by_function.get(function).cloned().unwrap_or_default();
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    /// Those whose time is up.
+    pub(super) fn take_due(&mut self, now: Mono) -> Vec<Waiting> {
+        let mut due = Vec::new();
+        while let Some(&(deadline, number)) = self.by_deadline.first()
+            && deadline <= now
+        {
+            due.extend(self.remove(number));
+        }
+        due
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Waiting> {
+        let Asks { all, .. } = std::mem::replace(self, Asks { next: self.next, ..Asks::default() });
+        all.into_values().collect()
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.all.remove(&number)?;
+        self.by_deadline.remove(&(waiting.until, number));
+        match waiting.what {
+            WaitsFor::Function => {
+                remove_from(&mut self.by_function, &waiting.ask.function, number);
+            }
+            WaitsFor::Place(worker) => remove_from(&mut self.by_worker, &worker, number),
+        }
+        Some(waiting)
+    }
+}
+
+fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, number: u64) {
+    if let Some(numbers) = map.get_mut(key) {
+        numbers.remove(&number);
+        if numbers.is_empty() {
+            map.remove(key);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Leaves on their way to the handlers of `stream:leave`, and those that an earlier process owes.
+//!
+//! A leave whose join is in the log is told once the log has forgotten the join for good, so that no process tells it
+//! again. What the log remembers at the start, a process that crashed has not told: its leaves are told when a
+//! handler for them registers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::binding::{After, Handler, Stage};
+use crate::call::Purpose;
+use crate::effect::{Effect, Notice};
+use crate::functions::{Answered, Ask, Functions};
+use crate::json::Json;
+use crate::key::{JoinKey, LeaveKey};
+use crate::name::{FunctionId, StreamName};
+use crate::store::Joined;
+use crate::time::Mono;
+use crate::turn::Turn;
+use crate::wire::worker::PayloadData;
+
+/// A leave on its way to one handler.
+#[derive(Debug)]
+struct Leave {
+    handler: Handler,
+    stage: Stage,
+    join: Joined,
+    data: Json,
+}
+
+/// A join of an earlier process.
+#[derive(Debug)]
+struct Remembered {
+    join: Joined,
+    /// The log is asked to forget it, or has.
+    forgotten: bool,
+    /// Who was told of its leave.
+    told: BTreeSet<FunctionId>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Leaves {
+    running: BTreeMap<LeaveKey, Leave>,
+    next: u64,
+    /// Told once the log has forgotten their joins.
+    departing: BTreeMap<JoinKey, Joined>,
+    remembered: BTreeMap<JoinKey, Remembered>,
+    /// When the handlers of an earlier process' leaves have all had time to register.
+    settled: Option<Mono>,
+}
+
+impl Leaves {
+    /// What the log remembers at the start.
+    pub(super) fn remember(&mut self, joins: Vec<(JoinKey, Joined)>) {
+        let remembered = |join| Remembered { join, forgotten: false, told: BTreeSet::new() };
+        self.remembered = joins.into_iter().map(|(key, join)| (key, remembered(join))).collect();
+    }
+
+    /// Tells these handlers of a leave.
+    pub(super) fn tell(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        join: &Joined,
+        handlers: Vec<Handler>,
+    ) {
+        let data = super::join_data(join);
+        for handler in handlers {
+            self.next += 1;
+            let key = LeaveKey(self.next);
+            let stage = handler.first();
+            let leave = Leave { handler, stage, join: join.clone(), data: data.clone() };
+            leave.ask(turn, functions, key);
+            self.running.insert(key, leave);
+        }
+    }
+
+    /// Keeps a leave until the log has forgotten its join.
+    pub(super) fn depart(&mut self, key: JoinKey, join: Joined) {
+        self.departing.insert(key, join);
+    }
+
+    /// The log has forgotten this join; it may be one of an earlier process.
+    pub(super) fn departed(&mut self, key: JoinKey) -> Option<Joined> {
+        let remembered = || self.remembered.get(&key).map(|remembered| remembered.join.clone());
+        self.departing.remove(&key).or_else(remembered)
+    }
+
+    /// A handler for leaves has registered: which joins the log is to forget, so that it can be told.
+    pub(super) fn owed(&mut self, stream: Option<&StreamName>) -> Vec<JoinKey> {
+        let owed = self.remembered.iter_mut().filter(|(_, remembered)| {
+            let covers = stream.is_none_or(|stream| remembered.join.target.group.stream == *stream);
+            covers && !remembered.forgotten
+        });
+        owed.map(|(key, remembered)| {
+            remembered.forgotten = true;
+            *key
+        })
+        .collect()
+    }
+
+    /// Whom to tell of a leave that an earlier process owes, of all who would be told: each function once.
+    pub(super) fn not_told(&mut self, turn: &Turn<'_>, key: JoinKey, handlers: Vec<Handler>) -> Vec<Handler> {
+        let Some(remembered) = self.remembered.get_mut(&key) else { return handlers };
+        let settled = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
+        self.settled.get_or_insert(settled);
+        handlers.into_iter().filter(|handler| remembered.told.insert(handler.function.clone())).collect()
+    }
+
+    /// The joins of an earlier process that the log has been asked to forget: a handler that comes later than the
+    /// first is told of them, too.
+    pub(super) fn forgotten(&self) -> Vec<JoinKey> {
+        let told = self.remembered.iter().filter(|(_, remembered)| !remembered.told.is_empty());
+        told.map(|(key, _)| *key).collect()
+    }
+
+    /// A handler, or its condition, has answered.
+    pub(super) fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        key: LeaveKey,
+        answered: Answered,
+    ) {
+        let Some(leave) = self.running.get_mut(&key) else { return };
+        let function = leave.handler.function(leave.stage).clone();
+        let failure = match leave.stage.after(answered.outcome) {
+            After::Call => {
+                leave.stage = Stage::Handler;
+                return leave.ask(turn, functions, key);
+            }
+            After::Skipped(failure) => failure,
+            After::Done(outcome) => outcome.err(),
+        };
+        let leave = self.running.remove(&key);
+        if let (Some(error), Some(Leave { join, .. })) = (failure, leave) {
+            turn.effects.push(Effect::Note(Notice::LeaveFailed { function, join, error }));
+        }
+    }
+
+    /// Lets go of the joins whose handlers have all had time to register.
+    pub(super) fn expire(&mut self, now: Mono) {
+        if self.settled.is_some_and(|settled| settled <= now) {
+            self.settled = None;
+            self.remembered.retain(|_, remembered| remembered.told.is_empty());
+        }
+    }
+
+    /// Gives up those that wait for the log. Returns how many they were.
+    pub(super) fn give_up(&mut self) -> usize {
+        std::mem::take(&mut self.departing).len()
+    }
+
+    /// How many are on their way.
+    pub(super) fn len(&self) -> usize {
+        self.running.len() + self.departing.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.settled
+    }
+}
+
+impl Leave {
+    fn ask(&self, turn: &mut Turn<'_>, functions: &mut Functions, key: LeaveKey) {
+        let ask = Ask {
+            purpose: Purpose::Leave(key),
+            function: self.handler.function(self.stage).clone(),
+            payload: self.handler.payload(PayloadData::Json(self.data.clone())),
+            deadline: None,
+        };
+        functions.ask(turn, ask);
+    }
+}
