@@ -9,7 +9,7 @@ use crate::error::CallError;
 use crate::json::Json;
 use crate::key::{BindingKey, GateKey, LeaveKey, SessionKey, WorkerKey};
 use crate::log::Revision;
-use crate::name::{FunctionId, GroupName, GroupPath, StreamName};
+use crate::name::{FunctionId, GroupName, GroupPath, Line, StreamName};
 use crate::ops::OpError;
 use crate::store::Snapshot;
 
@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     Gate { gate: GateKey, vote: usize },
     /// To tell a handler of a leave.
     Leave(LeaveKey),
+    /// To do what is next for a group of a stream that a worker keeps.
+    Custom(Line),
     /// To tell a handler of an event, the next of its group.
     Event { binding: BindingKey, group: GroupPath },
 }

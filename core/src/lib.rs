@@ -26,6 +26,7 @@
 pub mod call;
 pub mod config;
 mod core;
+mod custom;
 mod effect;
 pub mod error;
 mod field;

@@ -101,6 +101,19 @@ impl fmt::Debug for GroupPath {
     }
 }
 
+/// Whose turn it is where calls are made one at a time: a group's; or, without a group, that of the stream as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Line {
+    pub(crate) stream: StreamName,
+    pub(crate) group: Option<GroupName>,
+}
+
+impl Line {
+    pub(crate) fn of_group(group: &GroupPath) -> Line {
+        Line { stream: group.stream.clone(), group: Some(group.group.clone()) }
+    }
+}
+
 /// A whole group, or one item of it: what can be subscribed to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {

@@ -4,11 +4,11 @@
 use super::Rooms;
 use crate::call::Purpose;
 use crate::effect::{Effect, Notice};
-use crate::functions::{Answered, Ask};
+use crate::functions::{Absent, Answered, Ask};
 use crate::hub::{self, Ended, Join};
 use crate::key::SessionKey;
 use crate::name::{SubscriptionId, Target};
-use crate::store::Joined;
+use crate::store::{Durable, Joined};
 use crate::triggers::{Joining, Verdict};
 use crate::turn::Turn;
 use crate::wire::stream::{FromSubscriber, Handshake, StreamError, SyncFrame, code};
@@ -71,9 +71,9 @@ impl Rooms {
     fn ask_auth(&mut self, turn: &mut Turn<'_>, session: SessionKey) {
         let Some(function) = turn.config.access.auth_function.clone() else { return };
         let Some((data, deadline)) = self.hub.asked(session) else { return };
-        let payload =
-            Payload { data: PayloadData::Json(data), traceparent: None, baggage: None, metadata: None };
-        let ask = Ask { purpose: Purpose::Auth(session), function, payload, deadline: Some(deadline) };
+        let payload = Payload { data: PayloadData::Json(data), ..Payload::default() };
+        let (purpose, deadline) = (Purpose::Auth(session), Some(deadline));
+        let ask = Ask { purpose, function, payload, deadline, absent: Absent::Waits };
         self.functions.ask(turn, ask);
     }
 
@@ -116,7 +116,7 @@ impl Rooms {
         }
         match self.hub.join(turn, session, &subscription, target) {
             Join::Nothing => {}
-            Join::Again => self.sync(turn, session, subscription, target),
+            Join::Again => self.start(turn, session, subscription, target.clone()),
             Join::New(join) => self.ask_gate(turn, Joining { session, join }),
         }
     }
@@ -140,16 +140,34 @@ impl Rooms {
         }
     }
 
-    /// The session is in the target's channel and has its durable state, in one step: what follows starts at the
-    /// next revision.
+    /// A join is allowed. The session is in the target's channel and has its durable state, in one step: what follows
+    /// starts at the next revision. Of a stream that a worker keeps, the state has to be asked for first.
     fn open(&mut self, turn: &mut Turn<'_>, session: SessionKey, join: Joined) {
         let key = match self.triggers.watches_leave(&join) {
             true => self.store.joined(&join),
             false => None,
         };
         let Joined { subscription, target, .. } = join;
-        if self.hub.open(turn, session, &subscription, key) {
-            self.sync(turn, session, subscription, &target);
+        let loads = self.custom.keeps(&target.group.stream);
+        if self.hub.open(turn, session, &subscription, key, loads) {
+            self.start(turn, session, subscription, target);
+        }
+    }
+
+    /// Gives a subscription what it starts from.
+    pub(super) fn start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        subscription: SubscriptionId,
+        target: Target,
+    ) {
+        match self.custom.keeps(&target.group.stream) {
+            true => self.custom.load(turn, &mut self.functions, session, subscription, target),
+            false => {
+                let state = self.store.durable(&target);
+                self.sync(turn, session, subscription, target, state);
+            }
         }
     }
 
@@ -171,10 +189,10 @@ impl Rooms {
         turn: &mut Turn<'_>,
         session: SessionKey,
         subscription: SubscriptionId,
-        target: &Target,
+        target: Target,
+        state: Durable,
     ) {
-        let state = self.store.durable(target);
-        let frame = SyncFrame { target: target.clone(), state, epoch: self.epoch };
+        let frame = SyncFrame { target, state, epoch: self.epoch };
         turn.effects.push(Effect::Sync { session, subscription, frame });
     }
 }

@@ -1,5 +1,6 @@
 //! The core: the rooms, put together.
 
+mod custom;
 mod joins;
 mod stop;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use crate::call::{Caller, Purpose};
 use crate::config::CoreConfig;
+use crate::custom::Custom;
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::functions::{Functions, LIST_TRIGGERS};
@@ -38,6 +40,7 @@ struct Rooms {
     store: Store,
     functions: Functions,
     triggers: Triggers,
+    custom: Custom,
     hub: Hub,
     stopping: Option<Stopping>,
     /// What the store puts out during one input; empty between inputs, kept for its memory.
@@ -87,6 +90,7 @@ impl Rooms {
             store,
             functions: Functions::default(),
             triggers,
+            custom: Custom::default(),
             hub: Hub::default(),
             stopping: None,
             outputs: Vec::new(),
@@ -107,14 +111,17 @@ impl Rooms {
             }
             Input::SessionFrame { session, frame } => self.session_frame(turn, session, frame),
             Input::SessionDisconnected { session } => {
+                self.custom.disconnect(session);
                 for ended in self.hub.disconnect(turn, session) {
                     self.ended(turn, ended);
                 }
             }
             Input::SessionOverflowed { session } => self.hub.overflowed(session, turn.effects),
             Input::SessionDrained { session } => {
-                for (subscription, target) in self.hub.drained(session, turn.effects) {
-                    self.sync(turn, session, subscription, &target);
+                let custom = &self.custom;
+                let stale = self.hub.drained(turn, session, |stream| custom.keeps(stream));
+                for (subscription, target) in stale {
+                    self.start(turn, session, subscription, target);
                 }
             }
             Input::Persisted { through } => self.store.persisted(through, &mut self.outputs),
@@ -132,12 +139,17 @@ impl Rooms {
         loop {
             self.store.flush(&mut self.outputs);
             self.put_out(turn);
-            let answered = self.functions.take_answered();
-            if answered.is_empty() && self.outputs.is_empty() && !self.go_on_stopping(turn) {
+            let (answered, done) = (self.functions.take_answered(), self.custom.take_done());
+            if answered.is_empty() && done.is_empty() && self.outputs.is_empty() && !self.go_on_stopping(turn)
+            {
                 break;
             }
+            for done in done {
+                self.custom_done(turn, done);
+            }
             for answered in answered {
-                match answered.purpose {
+                match answered.purpose.clone() {
+                    Purpose::Custom(line) => self.custom.answered(turn, &mut self.functions, line, answered),
                     Purpose::Auth(session) => self.auth_answered(turn, session, answered),
                     _ => {
                         let verdict = self.triggers.answered(turn, &mut self.functions, answered);
@@ -170,9 +182,15 @@ impl Rooms {
                 self.functions.result(turn, worker, invocation_id, outcome);
             }
             FromWorker::RegisterFunction { id, about } => {
-                self.functions.register(turn, worker, id, about);
+                if self.functions.register(turn, worker, id.clone(), about) {
+                    self.custom.registered(turn, &mut self.functions, &id);
+                }
             }
-            FromWorker::UnregisterFunction { id } => self.functions.unregister(worker, &id),
+            FromWorker::UnregisterFunction { id } => {
+                if self.functions.unregister(worker, &id) {
+                    self.custom.unregistered(&id);
+                }
+            }
             FromWorker::RegisterTrigger(trigger) => {
                 for join in self.triggers.register(turn, &mut self.functions, worker, trigger) {
                     self.store.left(join, &mut self.outputs);
@@ -204,6 +222,11 @@ impl Rooms {
             return turn.effects.push(Effect::reply(caller, Err(error)));
         }
         match target {
+            InvokeTarget::Builtin(Ok(command))
+                if command.stream().is_some_and(|stream| self.custom.keeps(stream)) =>
+            {
+                self.custom.run(turn, &mut self.functions, caller, command);
+            }
             InvokeTarget::Builtin(Ok(command)) => {
                 let limits = &turn.config.limits;
                 self.store.run(turn.now.wall, caller, command, limits, &mut self.outputs);
@@ -225,7 +248,7 @@ impl Rooms {
                 Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
                 Output::Release(event) => {
                     let event = Arc::new(event);
-                    self.hub.broadcast(Arc::clone(&event), self.epoch, turn.effects);
+                    self.hub.broadcast(&event, self.epoch, turn.effects);
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
                 Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),

@@ -19,9 +19,21 @@ pub(crate) struct Ask {
     pub(crate) function: FunctionId,
     /// Its input.
     pub(crate) payload: Payload,
-    /// When it must be answered at the latest, and until when its function is waited for. Without one, a function is
-    /// waited for only if its worker has just vanished, and may take as long as for any call.
+    /// When it must be answered at the latest. Without one, its function may take as long as for any call.
     pub(crate) deadline: Option<Mono>,
+    /// What happens when nobody has registered its function.
+    pub(crate) absent: Absent,
+}
+
+/// What happens to an [`Ask`] whose function is not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// It fails.
+    Fails,
+    /// It waits if the function's worker has just vanished.
+    WaitsIfVanished,
+    /// It waits until its deadline.
+    Waits,
 }
 
 /// What an ask waits for.

@@ -7,7 +7,7 @@ mod discovery;
 
 use std::collections::BTreeMap;
 
-pub(crate) use asks::Ask;
+pub(crate) use asks::{Absent, Ask};
 
 use crate::call::{Answer, Asker, Caller, Outcome, Purpose};
 use crate::effect::{Effect, Notice};
@@ -103,8 +103,15 @@ impl Functions {
         self.workers.iter().find(is_previous).map(|(key, _)| *key)
     }
 
-    pub(crate) fn register(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: FunctionId, about: Json) {
-        let Some(worker) = self.workers.get_mut(&key) else { return };
+    /// A worker runs a function from now on. Returns whether it does: another may have it, or it may be the server's.
+    pub(crate) fn register(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: WorkerKey,
+        id: FunctionId,
+        about: Json,
+    ) -> bool {
+        let Some(worker) = self.workers.get_mut(&key) else { return false };
         match self.owners.get(&id) {
             _ if is_taken(&id) => {
                 turn.effects.push(Effect::Note(Notice::ReservedFunction { worker: key, function: id }))
@@ -124,16 +131,19 @@ impl Functions {
                 for Waiting { ask, .. } in self.asks.take_for_function(&id) {
                     self.ask(turn, ask);
                 }
+                return true;
             }
         }
+        false
     }
 
-    pub(crate) fn unregister(&mut self, key: WorkerKey, id: &FunctionId) {
-        if let Some(worker) = self.workers.get_mut(&key)
-            && worker.functions.remove(id).is_some()
-        {
+    /// A worker does not run a function any more. Returns whether it did.
+    pub(crate) fn unregister(&mut self, key: WorkerKey, id: &FunctionId) -> bool {
+        let removed = self.workers.get_mut(&key).is_some_and(|worker| worker.functions.remove(id).is_some());
+        if removed {
             self.owners.remove(id);
         }
+        removed
     }
 
     /// A worker calls a function of the server's own (see [`is_taken`]) or of a worker.
@@ -280,7 +290,11 @@ impl Functions {
     }
 
     fn wait_for_function(&mut self, turn: &Turn<'_>, ask: Ask) {
-        let until = ask.deadline.or_else(|| self.vanished.get(&ask.function).copied());
+        let until = match ask.absent {
+            Absent::Fails => None,
+            Absent::WaitsIfVanished => self.vanished.get(&ask.function).copied(),
+            Absent::Waits => ask.deadline,
+        };
         match until.filter(|until| *until > turn.now.mono) {
             Some(until) => self.asks.insert(Waiting { ask, until, what: WaitsFor::Function }),
             None => {

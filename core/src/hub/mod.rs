@@ -20,18 +20,20 @@ use crate::effect::Effect;
 use crate::json::Json;
 use crate::key::{ChannelKey, GateKey, JoinKey, SessionKey};
 use crate::log::Epoch;
-use crate::name::{GroupPath, ItemId, SubscriptionId, Target};
+use crate::name::{GroupPath, ItemId, StreamName, SubscriptionId, Target};
 use crate::store::{Durable, Event, EventKind, Joined, State};
 use crate::time::{Mono, Now, Stamp};
 use crate::turn::Turn;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber, code};
+
+type Targets = BTreeMap<GroupPath, BTreeMap<Option<ItemId>, usize>>;
 
 #[derive(Debug)]
 struct Session {
     access: Access,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     /// How many of the open subscriptions have each target.
-    targets: BTreeMap<GroupPath, BTreeMap<Option<ItemId>, usize>>,
+    targets: Targets,
     /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots.
     behind: bool,
 }
@@ -49,8 +51,9 @@ enum Progress {
     Held,
     /// It waits for its gate.
     Gated(Option<GateKey>),
-    /// `key` if the log knows of it; `left` once its leave was told, although its connection is still there.
-    Open { key: Option<JoinKey>, left: bool },
+    /// `key` if the log knows of it; `left` once its leave was told, although its connection is still there; `loading`
+    /// while a worker that keeps the stream is asked for what it starts from: nothing is sent before that.
+    Open { key: Option<JoinKey>, left: bool, loading: bool },
 }
 
 /// What became of a join.
@@ -166,18 +169,47 @@ impl Hub {
         }
     }
 
-    /// A subscription is allowed; `join` if the log knows of it. Returns whether its target's state is to be sent.
+    /// A subscription is allowed; `key` if the log knows of it, `loads` if a worker has to be asked for what it starts
+    /// from. Returns whether it is to be given that.
     pub(crate) fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionKey,
+        subscription: &SubscriptionId,
+        key: Option<JoinKey>,
+        loads: bool,
+    ) -> bool {
+        let Some(found) = self.subscription(session, subscription) else { return false };
+        found.state = Progress::Open { key, left: false, loading: loads };
+        let target = found.target.clone();
+        loads || self.cover(turn, session, &target)
+    }
+
+    /// A worker has told what a subscription starts from. Returns whether that is to be sent: not if the subscription
+    /// has ended meanwhile, or its session is behind and will ask again.
+    pub(crate) fn loaded(
         &mut self,
         turn: &mut Turn<'_>,
         session_key: SessionKey,
         subscription: &SubscriptionId,
-        key: Option<JoinKey>,
+        target: &Target,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(&session_key) else { return false };
-        let Some(found) = session.subscriptions.get_mut(subscription) else { return false };
-        found.state = Progress::Open { key, left: false };
-        let target = found.target.clone();
+        let behind = session.behind;
+        match session.subscriptions.get_mut(subscription) {
+            Some(Subscription { target: own, state: Progress::Open { loading, .. } }) if own == target => {
+                match std::mem::take(loading) {
+                    true => self.cover(turn, session_key, target),
+                    false => !behind,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    /// One subscription more of a session has this target. Returns whether the session is sent anything.
+    fn cover(&mut self, turn: &mut Turn<'_>, session_key: SessionKey, target: &Target) -> bool {
+        let Some(session) = self.sessions.get_mut(&session_key) else { return false };
         let items = session.targets.entry(target.group.clone()).or_default();
         let count = items.entry(target.item.clone()).or_default();
         *count += 1;
@@ -226,7 +258,7 @@ impl Hub {
         };
         let target = left.target.clone();
         let ended = session.ended(subscription, &left);
-        if matches!(left.state, Progress::Open { .. }) {
+        if matches!(left.state, Progress::Open { loading: false, .. }) {
             self.uncover(turn, key, target);
         }
         ended
@@ -235,24 +267,17 @@ impl Hub {
     /// One subscription less of a session has this target.
     fn uncover(&mut self, turn: &mut Turn<'_>, key: SessionKey, target: Target) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(items) = session.targets.get_mut(&target.group) else { return };
-        let Some(count) = items.get_mut(&target.item) else { return };
-        *count -= 1;
-        if *count > 0 {
+        if !uncount(&mut session.targets, &target) || session.behind {
             return;
         }
-        items.remove(&target.item);
-        let covered = items.contains_key(&None);
+        let left = session.targets.get(&target.group);
+        if left.is_some_and(|items| items.contains_key(&None)) {
+            return;
+        }
         let single: Vec<Option<ItemId>> = match target.item {
-            None => items.keys().cloned().collect(),
+            None => left.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
             Some(_) => Vec::new(),
         };
-        if items.is_empty() {
-            session.targets.remove(&target.group);
-        }
-        if session.behind || covered {
-            return;
-        }
         self.leave_all(key, vec![(target.group.clone(), target.item)], turn.effects);
         for item in &single {
             self.enter(key, &target.group, item, turn.effects);
@@ -271,26 +296,46 @@ impl Hub {
     }
 
     /// The session's outbox is empty again: back to its channels. Returns the subscriptions that need fresh state.
+    /// Those of a stream that `loads` have to ask a worker for it, and are in no channel until then.
     pub(crate) fn drained(
         &mut self,
+        turn: &mut Turn<'_>,
         key: SessionKey,
-        effects: &mut Vec<Effect>,
+        loads: impl Fn(&StreamName) -> bool,
     ) -> Vec<(SubscriptionId, Target)> {
         let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind) else {
             return Vec::new();
         };
         session.behind = false;
-        let open = session
-            .subscriptions
-            .iter()
-            .filter(|(_, subscription)| matches!(subscription.state, Progress::Open { .. }));
-        let stale = open.map(|(id, subscription)| (id.clone(), subscription.target.clone())).collect();
+        let mut stale = Vec::new();
+        for (id, subscription) in &mut session.subscriptions {
+            let Progress::Open { loading, .. } = &mut subscription.state else { continue };
+            let target = &subscription.target;
+            if loads(&target.group.stream) {
+                if !std::mem::replace(loading, true) {
+                    uncount(&mut session.targets, target);
+                } else {
+                    // It is being asked for already.
+                    continue;
+                }
+            }
+            stale.push((id.clone(), target.clone()));
+        }
         let channels = session.channels();
-        effects.push(Effect::Resume { session: key });
+        turn.effects.push(Effect::Resume { session: key });
         for (group, item) in &channels {
-            self.enter(key, group, item, effects);
+            self.enter(key, group, item, turn.effects);
         }
         stale
+    }
+
+    /// Sends a group's state to all who subscribe to it.
+    pub(crate) fn refresh(&mut self, turn: &mut Turn<'_>, target: Target, state: Durable, epoch: Epoch) {
+        let channel = self.channels.get(&target.group).and_then(|channels| channels.get(&None));
+        if let Some(Channel { key, .. }) = channel {
+            let frame = Arc::new(ToSubscriber::Sync(SyncFrame { target, state, epoch }));
+            turn.effects.push(Effect::Broadcast { channel: *key, frame });
+        }
     }
 
     fn subscription(&mut self, key: SessionKey, id: &SubscriptionId) -> Option<&mut Subscription> {
@@ -298,19 +343,20 @@ impl Hub {
     }
 
     /// Sends an event to everybody that it is for.
-    pub(crate) fn broadcast(&self, event: Arc<Event>, epoch: Epoch, effects: &mut Vec<Effect>) {
+    pub(crate) fn broadcast(&self, event: &Arc<Event>, epoch: Epoch, effects: &mut Vec<Effect>) {
         let Some(channels) = self.channels.get(&event.group) else { return };
         let whole = channels.get(&None).map(|channel| channel.key);
         let item = event.item.as_ref().and_then(|_| channels.get(&event.item)).map(|channel| channel.key);
         let (frame, group_frame) = match &event.kind {
             EventKind::Replaced { value, group, .. } => {
                 let item =
-                    sync(&event, event.item.clone(), event.stamp, State::Item(Some(value.clone())), epoch);
+                    sync(event, event.item.clone(), event.stamp, State::Item(Some(value.clone())), epoch);
                 // Two syncs, two stamps; that of the group is kept free for it, see `Stamp::next`.
                 let stamp = event.stamp.of_sync();
-                (item, Some(sync(&event, None, stamp, State::Group(group.clone()), epoch)))
+                let group = group.as_ref();
+                (item, group.map(|group| sync(event, None, stamp, State::Group(group.clone()), epoch)))
             }
-            _ => (ToSubscriber::Event(Arc::clone(&event)), None),
+            _ => (ToSubscriber::Event(Arc::clone(event)), None),
         };
         let frame = Arc::new(frame);
         for channel in [whole, item].into_iter().flatten() {
@@ -364,7 +410,7 @@ impl Session {
     fn ended(&self, id: &SubscriptionId, subscription: &Subscription) -> Option<Ended> {
         match (&subscription.state, &self.access) {
             (Progress::Gated(Some(gate)), _) => Some(Ended::Gated(*gate)),
-            (Progress::Open { key, left: false }, Access::Granted { context }) => {
+            (Progress::Open { key, left: false, .. }, Access::Granted { context }) => {
                 Some(Ended::Open { join: joined(id, &subscription.target, context), key: *key })
             }
             _ => None,
@@ -376,7 +422,7 @@ impl Session {
         let ended = subscriptions.filter_map(|(id, subscription)| self.ended(id, subscription)).collect();
         for subscription in self.subscriptions.values_mut() {
             subscription.state = match subscription.state {
-                Progress::Open { key, .. } => Progress::Open { key, left: true },
+                Progress::Open { key, loading, .. } => Progress::Open { key, left: true, loading },
                 Progress::Held | Progress::Gated(_) => Progress::Held,
             };
         }
@@ -395,6 +441,21 @@ impl Session {
         };
         self.targets.iter().flat_map(of_group).collect()
     }
+}
+
+/// One less has this target. Returns whether it was the last.
+fn uncount(targets: &mut Targets, target: &Target) -> bool {
+    let Some(items) = targets.get_mut(&target.group) else { return false };
+    let Some(count) = items.get_mut(&target.item) else { return false };
+    *count -= 1;
+    if *count > 0 {
+        return false;
+    }
+    items.remove(&target.item);
+    if items.is_empty() {
+        targets.remove(&target.group);
+    }
+    true
 }
 
 fn joined(subscription: &SubscriptionId, target: &Target, context: &Option<Json>) -> Joined {

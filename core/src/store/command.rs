@@ -47,6 +47,8 @@ pub enum Command {
         item: ItemPath,
         /// In order.
         ops: Vec<UpdateOp>,
+        /// The same as the caller spelled them, for a worker that keeps the stream.
+        spelled: Json,
         /// What must hold before.
         expect: Option<Expect>,
         /// Whether the answer tells the change's revision; it does with every `expect`.
@@ -89,7 +91,7 @@ pub struct ItemPath {
 }
 
 /// A built-in function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Builtin {
     /// `stream::set`
     Set,
@@ -125,6 +127,20 @@ impl Builtin {
         })
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Builtin::Set => "stream::set",
+            Builtin::Get => "stream::get",
+            Builtin::Delete => "stream::delete",
+            Builtin::Update => "stream::update",
+            Builtin::List => "stream::list",
+            Builtin::ListGroups => "stream::list_groups",
+            Builtin::ListAll => "stream::list_all",
+            Builtin::Send => "stream::send",
+        }
+    }
+
     /// The code of an error that is neither the caller's spelling nor a missing function.
     pub fn error_code(self) -> &'static str {
         match self {
@@ -155,9 +171,9 @@ impl Builtin {
                 Command::Delete { item, expect, revision }
             }
             Builtin::Update => {
-                let (item, ops) = (input.item()?, input.ops()?);
+                let (item, (ops, spelled)) = (input.item()?, input.ops()?);
                 let (expect, revision) = input.expect()?;
-                Command::Update { item, ops, expect, revision }
+                Command::Update { item, ops, spelled, expect, revision }
             }
             Builtin::List => Command::List { group: input.group()?, revision: input.revision()? },
             Builtin::ListGroups => Command::ListGroups { stream: input.stream()? },
@@ -187,6 +203,46 @@ impl Command {
             Command::ListGroups { .. } => Builtin::ListGroups,
             Command::ListAll => Builtin::ListAll,
             Command::Send { .. } => Builtin::Send,
+        }
+    }
+
+    /// The item that it is about, if it is about one.
+    pub(crate) fn item(&self) -> Option<&ItemPath> {
+        match self {
+            Command::Set { item, .. }
+            | Command::Get { item, .. }
+            | Command::Delete { item, .. }
+            | Command::Update { item, .. } => Some(item),
+            Command::List { .. } | Command::ListGroups { .. } | Command::ListAll | Command::Send { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The group that it is about, if it is about one.
+    pub(crate) fn group(&self) -> Option<&GroupPath> {
+        match self {
+            Command::List { group, .. } | Command::Send { group, .. } => Some(group),
+            command => command.item().map(|item| &item.group),
+        }
+    }
+
+    /// The stream that it is about, if it is about one.
+    pub(crate) fn stream(&self) -> Option<&StreamName> {
+        match self {
+            Command::ListGroups { stream } => Some(stream),
+            command => command.group().map(|group| &group.stream),
+        }
+    }
+
+    /// Whether the caller asks for revisions, or expects one.
+    pub(crate) fn wants_revisions(&self) -> bool {
+        match self {
+            Command::Set { expect, revision, .. }
+            | Command::Delete { expect, revision, .. }
+            | Command::Update { expect, revision, .. } => expect.is_some() || *revision,
+            Command::Get { revision, .. } | Command::List { revision, .. } => *revision,
+            Command::ListGroups { .. } | Command::ListAll | Command::Send { .. } => false,
         }
     }
 
@@ -279,12 +335,13 @@ impl<'a> Input<'a> {
         field::flag("revision", self.fields.revision).map_err(bad_input)
     }
 
-    fn ops(&self) -> Result<Vec<UpdateOp>, CallError> {
+    fn ops(&self) -> Result<(Vec<UpdateOp>, Json), CallError> {
         let Some(raw) = self.fields.ops else { return Err(bad_input(field::missing("ops"))) };
-        ops::parse(raw, self.limits).map_err(|error| match error {
+        let ops = ops::parse(raw, self.limits).map_err(|error| match error {
             OpsError::TooLarge { .. } => CallError::new(self.builtin.error_code(), error.to_string()),
             _ => bad_input(error.to_string()),
-        })
+        })?;
+        Ok((ops, Json::trusted(raw.get())))
     }
 
     fn name<T>(

@@ -17,6 +17,8 @@ pub(super) enum Waiting {
         again: Option<Command>,
     },
     Event(Event),
+    /// One that is not stored.
+    Unstored(Event),
     /// The leave of a join.
     Left(JoinKey),
 }
@@ -40,7 +42,7 @@ impl Waiting {
                 ..
             } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
-            Waiting::Event(event) => event.size_hint(),
+            Waiting::Event(event) | Waiting::Unstored(event) => event.size_hint(),
             Waiting::Left(_) => size_of::<Waiting>(),
         }
     }

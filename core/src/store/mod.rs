@@ -91,8 +91,8 @@ pub enum EventKind {
         change: Change,
         /// The item's value; null also if it was removed.
         value: Json,
-        /// The group after it.
-        group: Snapshot,
+        /// The group after it; `None` if that is told by itself.
+        group: Option<Snapshot>,
     },
     /// Somebody sent it; nothing is stored.
     Sent {
@@ -130,6 +130,8 @@ pub struct Durable {
 pub enum State {
     /// A group's items in creation order.
     Group(Snapshot),
+    /// A group's items as an array, without nulls: from the worker that keeps the stream.
+    Listed(Json),
     /// An item's value, `None` if there is no such item.
     Item(Option<Json>),
 }
@@ -309,6 +311,21 @@ impl Store {
         }
     }
 
+    /// Stamps something that happened in a stream that a worker keeps, for those who subscribe to it. After a failed
+    /// write nothing is: a stamp could be given out again after a restart.
+    pub(crate) fn publish(
+        &mut self,
+        wall: WallMs,
+        group: &GroupPath,
+        item: Option<ItemId>,
+        kind: EventKind,
+        out: &mut Vec<Output>,
+    ) {
+        if self.commits.failure().is_none() {
+            self.send(wall, group, item, kind, out);
+        }
+    }
+
     /// The durable state of a group or an item: what a subscriber starts from.
     pub(crate) fn durable(&self, target: &Target) -> Durable {
         let root = self.contents.get(&target.group).map_or(&self.unchanged, Group::durable);
@@ -378,7 +395,7 @@ impl Store {
         let kind = match &old {
             _ if new.is_null() || old.as_ref().is_some_and(Json::is_null) => {
                 let change = if old.is_some() { Change::Updated } else { Change::Created };
-                EventKind::Replaced { change, value: new.clone(), group: root.snapshot().clone() }
+                EventKind::Replaced { change, value: new.clone(), group: Some(root.snapshot().clone()) }
             }
             None => EventKind::Created(new.clone()),
             Some(_) => EventKind::Updated(new.clone()),
@@ -414,7 +431,7 @@ impl Store {
         root.remove(&path.id, revision, stamp);
         let kind = match old.is_null() {
             true => {
-                let group = root.snapshot().clone();
+                let group = Some(root.snapshot().clone());
                 EventKind::Replaced { change: Change::Deleted, value: old.clone(), group }
             }
             false => EventKind::Deleted(old.clone()),
@@ -467,7 +484,7 @@ impl Store {
             self.shared_head
         };
         let event = Event { group: group.clone(), item, revision, stamp, kind };
-        self.after(head, Waiting::Event(event), out);
+        self.after(head, Waiting::Unstored(event), out);
         head
     }
 
@@ -494,10 +511,9 @@ impl Store {
     fn release(&mut self, waiting: Waiting, out: &mut Vec<Output>) {
         out.push(match waiting {
             Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
-            Waiting::Event(event) => {
-                if matches!(event.kind, EventKind::Sent { .. }) {
-                    self.advance_durable(&event);
-                }
+            Waiting::Event(event) => Output::Release(event),
+            Waiting::Unstored(event) => {
+                self.advance_durable(&event);
                 Output::Release(event)
             }
             Waiting::Left(key) => Output::Left(key),
@@ -530,7 +546,7 @@ fn wrote_nothing(outcome: &Outcome) -> bool {
 }
 
 /// What the operations of an update make of an item, if it can be stored.
-fn update(
+pub(crate) fn update(
     document: &mut Document,
     ops: &[UpdateOp],
     limits: &Limits,

@@ -10,7 +10,7 @@ use crate::call::Purpose;
 use crate::config::JoinGate;
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
-use crate::functions::{Answered, Ask, Functions};
+use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::{GateKey, SessionKey};
 use crate::store::Joined;
@@ -182,6 +182,7 @@ impl Gate {
             function: handler.function(*stage).clone(),
             payload: handler.payload(PayloadData::Json(self.data.clone())),
             deadline: None,
+            absent: Absent::WaitsIfVanished,
         };
         functions.ask(turn, ask);
     }

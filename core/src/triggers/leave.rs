@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::binding::{After, Handler, Stage};
 use crate::call::Purpose;
 use crate::effect::{Effect, Notice};
-use crate::functions::{Answered, Ask, Functions};
+use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::{JoinKey, LeaveKey};
 use crate::name::{FunctionId, StreamName};
@@ -167,6 +167,7 @@ impl Leave {
             function: self.handler.function(self.stage).clone(),
             payload: self.handler.payload(PayloadData::Json(self.data.clone())),
             deadline: None,
+            absent: Absent::WaitsIfVanished,
         };
         functions.ask(turn, ask);
     }

@@ -18,7 +18,7 @@ use crate::call::{Answer, Purpose};
 use crate::config::Limits;
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
-use crate::functions::{Answered, Ask, Functions};
+use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::{BindingKey, GateKey, JoinKey, WorkerKey};
 use crate::name::{GroupName, GroupPath, ItemId, StreamName, TriggerId};
@@ -335,7 +335,7 @@ impl Triggers {
             Purpose::Event { binding, group } => {
                 self.event_answered(turn, functions, binding, &group, answered);
             }
-            Purpose::Auth(_) => {}
+            Purpose::Auth(_) | Purpose::Custom(_) => {}
         }
         None
     }
@@ -422,6 +422,7 @@ impl Binding {
             function: self.handler.function(running.stage).clone(),
             payload: self.handler.payload(data),
             deadline: None,
+            absent: Absent::WaitsIfVanished,
         };
         functions.ask(turn, ask);
     }

@@ -141,6 +141,8 @@ pub mod code {
     pub const DUPLICATE_SUBSCRIPTION: &str = "duplicate_subscription";
     /// There is no subscription of this id on this connection.
     pub const UNKNOWN_SUBSCRIPTION: &str = "unknown_subscription";
+    /// The worker that keeps the stream is away, or has failed.
+    pub const STREAM_UNAVAILABLE: &str = "stream_unavailable";
     /// The server can't take the join at the moment.
     pub const OVERLOADED: &str = "overloaded";
     /// The connection has as many subscriptions as it may.
@@ -289,6 +291,7 @@ impl ToSubscriber {
                 push_start(&mut out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
                 out.push_str(r#"{"type":"sync","data":"#);
                 match &sync.state.state {
+                    State::Listed(items) => out.push_str(items.as_str()),
                     State::Item(value) => out.push_str(value.as_ref().map_or("null", Json::as_str)),
                     // A null in the list would kill clients that read the ids of its items.
                     State::Group(items) => {

@@ -116,7 +116,7 @@ pub enum InvokeTarget {
 }
 
 /// What is passed on to the worker that runs a call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Payload {
     /// The input; null if there was none.
     pub data: PayloadData,
@@ -140,6 +140,12 @@ pub enum PayloadData {
         /// How many events were dropped before it because the handler was too slow.
         skipped: u64,
     },
+}
+
+impl Default for PayloadData {
+    fn default() -> PayloadData {
+        PayloadData::Json(Json::null())
+    }
 }
 
 impl PayloadData {

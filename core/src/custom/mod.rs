@@ -1,0 +1,359 @@
+//! Streams that a worker keeps itself: one that has registered `stream::set(NAME)`, or a sibling of it, serves the
+//! stream NAME.
+//!
+//! Calls for such a stream go to the worker, one at a time a group, in the order in which they came; so do the lists
+//! that subscribers start from, so that events made after a list follow it. What the worker does with its values, and
+//! whether they survive, is its own affair.
+
+mod input;
+mod names;
+mod queue;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::call::{Answer, Caller, Outcome, Purpose};
+use crate::error::{CallError, code};
+use crate::functions::{Absent, Answered, Ask, Functions};
+use crate::json::Json;
+use crate::key::SessionKey;
+use crate::name::{FunctionId, GroupPath, ItemId, Line, StreamName, SubscriptionId, Target};
+use crate::ops::Document;
+use crate::store::{self, Builtin, Change, Command, State};
+use crate::turn::Turn;
+use crate::wire::worker::{Payload, PayloadData};
+
+use names::serving;
+use queue::{Queue, Request, Running, Step};
+
+/// What came of a request.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// A call is answered.
+    Reply { caller: Caller, outcome: Outcome },
+    /// An item has changed.
+    Changed { group: GroupPath, item: ItemId, change: Change, value: Json },
+    /// An event was sent.
+    Sent { group: GroupPath, item: Option<ItemId>, kind: String, data: Json },
+    /// What a subscription starts from.
+    Loaded { session: SessionKey, subscription: SubscriptionId, target: Target, state: State },
+    /// There is nothing to start from, for now.
+    NotLoaded { session: SessionKey, target: Target, error: CallError },
+    /// A group as it is now, for all who subscribe to it.
+    Refreshed { group: GroupPath, state: State },
+}
+
+/// All streams that workers keep, and the calls that wait for their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Custom {
+    /// With the functions that serve them. A stream stays one of these when its worker goes away: else its calls
+    /// would go to the server's own store for a while.
+    streams: BTreeMap<StreamName, BTreeSet<Builtin>>,
+    lines: BTreeMap<Line, Queue>,
+    /// The subscriptions that could not be given a start, by stream: they are when a function of it registers.
+    unserved: BTreeMap<StreamName, BTreeMap<(SessionKey, SubscriptionId), Target>>,
+    done: Vec<Done>,
+}
+
+/// Most streams that workers keep.
+const MOST_STREAMS: usize = 100_000;
+
+impl Custom {
+    /// A function was registered; if it serves a stream, the stream is its worker's from now on.
+    pub(crate) fn registered(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, id: &FunctionId) {
+        let Some((builtin, stream)) = serving(id) else { return };
+        if self.streams.len() >= MOST_STREAMS && !self.streams.contains_key(&stream) {
+            return;
+        }
+        self.streams.entry(stream.clone()).or_default().insert(builtin);
+        for ((session, subscription), target) in self.unserved.remove(&stream).unwrap_or_default() {
+            self.load(turn, functions, session, subscription, target);
+        }
+    }
+
+    /// A worker has taken a function back. Without any, the stream is an ordinary one.
+    pub(crate) fn unregistered(&mut self, id: &FunctionId) {
+        let Some((builtin, stream)) = serving(id) else { return };
+        if let Some(served) = self.streams.get_mut(&stream) {
+            served.remove(&builtin);
+            if served.is_empty() {
+                self.streams.remove(&stream);
+            }
+        }
+    }
+
+    /// Whether a worker keeps this stream.
+    pub(crate) fn keeps(&self, stream: &StreamName) -> bool {
+        self.streams.contains_key(stream)
+    }
+
+    /// A call for a stream that a worker keeps.
+    pub(crate) fn run(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        caller: Caller,
+        command: Command,
+    ) {
+        let Some(line) = line_of(&command) else { return };
+        let limit = turn.config.limits.calls_in_flight;
+        let error = if command.wants_revisions() {
+            let message =
+                "a worker keeps this stream, and it has no revisions: leave out `expect` and `revision`";
+            Some(CallError::new(code::UNSUPPORTED, message))
+        } else if self.lines.get(&line).is_some_and(|queue| queue.len() >= limit) {
+            let message = format!("{limit} calls wait for this group already; try again later");
+            Some(CallError::new(code::OVERLOADED, message))
+        } else {
+            None
+        };
+        match error {
+            Some(error) => self.done.push(Done::Reply { caller, outcome: Err(error) }),
+            None => self.push(turn, functions, line, Request::Call { caller, command }),
+        }
+    }
+
+    /// A subscription needs the state of its target.
+    pub(crate) fn load(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        session: SessionKey,
+        subscription: SubscriptionId,
+        target: Target,
+    ) {
+        let line = Line::of_group(&target.group);
+        self.push(turn, functions, line, Request::Load { session, subscription, target });
+    }
+
+    /// A session is gone: nothing is loaded for it any more.
+    pub(crate) fn disconnect(&mut self, session: SessionKey) {
+        self.unserved.retain(|_, waiting| {
+            waiting.retain(|(of, _), _| *of != session);
+            !waiting.is_empty()
+        });
+    }
+
+    /// A worker has answered the call whose turn it is in this line.
+    pub(crate) fn answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        line: Line,
+        answered: Answered,
+    ) {
+        let Some(running) = self.lines.get_mut(&line).and_then(Queue::take_running) else { return };
+        self.step(turn, functions, &line, running, answered.outcome);
+        self.go_on(turn, functions, &line);
+    }
+
+    /// What has come of requests since this was asked last.
+    pub(crate) fn take_done(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.done)
+    }
+
+    fn push(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: Line, request: Request) {
+        let deadline = turn.now.mono.after(turn.config.timeouts.call_ms);
+        let queue = self.lines.entry(line.clone()).or_default();
+        queue.push(request, deadline);
+        self.go_on(turn, functions, &line);
+    }
+
+    /// Makes the next call of a line, unless one is under way.
+    fn go_on(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: &Line) {
+        loop {
+            let Some(queue) = self.lines.get_mut(line) else { return };
+            if queue.is_running() {
+                return;
+            }
+            let Some((request, deadline)) = queue.pop() else {
+                self.lines.remove(line);
+                return;
+            };
+            if deadline <= turn.now.mono {
+                let message = "the calls before it took too long (`call_ms`)";
+                self.fail(request, CallError::new(code::TIMEOUT, message));
+            } else if let Request::Call { caller, command: Command::Send { group, item, kind, data } } =
+                request
+            {
+                self.done.push(Done::Sent { group, item, kind, data });
+                self.done.push(Done::Reply { caller, outcome: Ok(Answer::Value(Json::null())) });
+            } else {
+                let step = self.first_step(&line.stream, &request);
+                self.call(turn, functions, line, Running { request, step, deadline });
+            }
+        }
+    }
+
+    fn first_step(&self, stream: &StreamName, request: &Request) -> Step {
+        let updates = self.streams.get(stream).is_some_and(|served| served.contains(&Builtin::Update));
+        match request {
+            Request::Call { command: Command::Update { .. }, .. } if !updates => Step::GetToUpdate,
+            _ => Step::Only,
+        }
+    }
+
+    /// Calls the worker; what comes of it comes back to [`Custom::answered`].
+    fn call(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: &Line, running: Running) {
+        let (builtin, data) = running.next_call();
+        let ask = Ask {
+            purpose: Purpose::Custom(line.clone()),
+            function: names::function(builtin, &line.stream),
+            payload: Payload { data: PayloadData::Json(data), ..Payload::default() },
+            deadline: Some(running.deadline),
+            absent: Absent::Fails,
+        };
+        if let Some(queue) = self.lines.get_mut(line) {
+            queue.run(running);
+        }
+        functions.ask(turn, ask);
+    }
+
+    /// Takes the worker's answer to one step of a request.
+    fn step(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        line: &Line,
+        running: Running,
+        outcome: Outcome,
+    ) {
+        let Running { request, step, deadline } = running;
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(error) => return self.fail(request, error),
+        };
+        match (request, step) {
+            (Request::Call { caller, command }, Step::GetToUpdate) => match updated(&command, answer, turn) {
+                Ok((answer, new)) => {
+                    let request = Request::Call { caller, command };
+                    let step = Step::SetUpdated { answer: Box::new(answer), new };
+                    self.call(turn, functions, line, Running { request, step, deadline });
+                }
+                Err(error) => self.done.push(Done::Reply { caller, outcome: Err(error) }),
+            },
+            (Request::Call { caller, command }, Step::SetUpdated { answer, .. }) => {
+                if let (Some(item), Answer::Changed { old, new, .. }) = (command.item(), &*answer) {
+                    let change = if old.is_some() { Change::Updated } else { Change::Created };
+                    let (group, item, value) = (item.group.clone(), item.id.clone(), new.clone());
+                    self.changed(turn, group, item, change, value);
+                }
+                self.done.push(Done::Reply { caller, outcome: Ok(*answer) });
+            }
+            (Request::Call { caller, command }, Step::Only) => {
+                self.tell(turn, &command, &answer);
+                self.done.push(Done::Reply { caller, outcome: Ok(answer) });
+            }
+            (Request::Load { session, subscription, target }, _) => match input::state(&target, &answer) {
+                Ok(state) => self.done.push(Done::Loaded { session, subscription, target, state }),
+                Err(error) => self.fail(Request::Load { session, subscription, target }, error),
+            },
+            (Request::Refresh { group }, _) => {
+                let target = Target { group: group.clone(), item: None };
+                if let Ok(state) = input::state(&target, &answer) {
+                    self.done.push(Done::Refreshed { group, state });
+                }
+            }
+        }
+    }
+
+    /// Tells of a change, as far as the worker's answer says what it was.
+    fn tell(&mut self, turn: &Turn<'_>, command: &Command, answer: &Answer) {
+        let Some(item) = command.item() else { return };
+        let (group, id) = (item.group.clone(), item.id.clone());
+        let told = input::told(answer);
+        match command {
+            Command::Set { data, .. } => {
+                let value = told.new.unwrap_or_else(|| data.clone());
+                match told.old {
+                    Some(None) => self.changed(turn, group, id, Change::Created, value),
+                    Some(Some(_)) => self.changed(turn, group, id, Change::Updated, value),
+                    None => self.changed_somehow(turn, group, id, Change::Updated, value),
+                }
+            }
+            Command::Update { .. } => match (told.old, told.new) {
+                (Some(None), Some(new)) => self.changed(turn, group, id, Change::Created, new),
+                (Some(Some(_)), Some(new)) => self.changed(turn, group, id, Change::Updated, new),
+                (None, Some(new)) => self.changed_somehow(turn, group, id, Change::Updated, new),
+                // What the item is now is not known; what the group is can be asked.
+                (_, None) => self.refresh(turn, group),
+            },
+            Command::Delete { .. } => match told.old {
+                Some(Some(old)) => self.changed(turn, group, id, Change::Deleted, old),
+                // It was not there.
+                Some(None) => {}
+                None => self.changed_somehow(turn, group, id, Change::Deleted, Json::null()),
+            },
+            _ => {}
+        }
+    }
+
+    /// A change whose kind is not known for sure: the group's subscribers get its list.
+    fn changed_somehow(
+        &mut self,
+        turn: &Turn<'_>,
+        group: GroupPath,
+        item: ItemId,
+        change: Change,
+        value: Json,
+    ) {
+        let known = !value.is_null();
+        self.changed(turn, group.clone(), item, change, value);
+        if known {
+            self.refresh(turn, group);
+        }
+    }
+
+    /// A change; one with the value null can't be told to the group's subscribers, who get its list.
+    fn changed(&mut self, turn: &Turn<'_>, group: GroupPath, item: ItemId, change: Change, value: Json) {
+        let null = value.is_null();
+        self.done.push(Done::Changed { group: group.clone(), item, change, value });
+        if null {
+            self.refresh(turn, group);
+        }
+    }
+
+    /// Has the group's list be the next thing that is asked for.
+    fn refresh(&mut self, turn: &Turn<'_>, group: GroupPath) {
+        let line = Line::of_group(&group);
+        let deadline = turn.now.mono.after(turn.config.timeouts.call_ms);
+        if let Some(queue) = self.lines.get_mut(&line) {
+            queue.push_front(Request::Refresh { group }, deadline);
+        }
+    }
+
+    fn fail(&mut self, request: Request, error: CallError) {
+        match request {
+            Request::Call { caller, .. } => self.done.push(Done::Reply { caller, outcome: Err(error) }),
+            Request::Load { session, subscription, target } => {
+                let waiting = self.unserved.entry(target.group.stream.clone()).or_default();
+                waiting.insert((session, subscription), target.clone());
+                self.done.push(Done::NotLoaded { session, target, error });
+            }
+            Request::Refresh { .. } => {}
+        }
+    }
+}
+
+/// In which line a call waits; `None` for a call that is about all streams.
+fn line_of(command: &Command) -> Option<Line> {
+    match command {
+        Command::ListGroups { stream } => Some(Line { stream: stream.clone(), group: None }),
+        command => command.group().map(Line::of_group),
+    }
+}
+
+/// What an update makes of the worker's value, as the answer to the caller and as the value to set.
+fn updated(command: &Command, answer: Answer, turn: &Turn<'_>) -> Result<(Answer, Json), CallError> {
+    let Command::Update { ops, .. } = command else {
+        return Err(CallError::new(code::BAD_INPUT, "this is no update"));
+    };
+    // A handler that has nothing to return returns null.
+    let old = match answer {
+        Answer::Returned(value) if !value.is_null() => Some(value),
+        _ => None,
+    };
+    let mut document = Document::new(old.as_ref());
+    let (after, errors) = store::update(&mut document, ops, &turn.config.limits)
+        .map_err(|message| CallError::new(Builtin::Update.error_code(), message))?;
+    Ok((Answer::Changed { old, new: after.clone(), errors, revision: None }, after))
+}
