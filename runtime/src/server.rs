@@ -15,7 +15,7 @@ use headwater_core::rng::Uuid;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::config::{Config, Listen, StoreConfig};
+use crate::config::{Config, Listen, Origins, StoreConfig};
 use crate::connection::{Shared, serve_session, serve_worker};
 use crate::delivery::Shard;
 use crate::engine::{Channels, Engine};
@@ -47,6 +47,12 @@ pub enum ServeError {
         /// What the system said.
         error: io::Error,
     },
+    /// Other machines could reach the worker port, and it wants no token.
+    #[error(
+        "the worker port would listen on {0}, where other machines may reach it, and wants no token: set \
+         `worker_token`, listen on a loopback address, or write `insecure: true` if something else keeps others away"
+    )]
+    Unprotected(SocketAddr),
     /// The system refuses a thread or a signal handler.
     #[error("can't start: {0}")]
     System(#[from] io::Error),
@@ -100,6 +106,12 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     // Ports first: recovery can take a while, and is in vain when a port is taken.
     let workers = bind(&platform, "workers", &config.workers).await?;
     let streams = bind(&platform, "subscribers", &config.streams).await?;
+    let address = |listener: &P::Listener, who, listen: &Listen| {
+        listener.local_addr().map_err(|error| listen_error(who, listen, error))
+    };
+    let workers_at = address(&workers, "workers", &config.workers)?;
+    let streams_at = address(&streams, "subscribers", &config.streams)?;
+    check_access(&config, workers_at)?;
     let vital = Vital::default();
     let (log, batches) = mpsc::channel(1);
     let (done, written) = mpsc::channel(1);
@@ -126,14 +138,7 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
             (core, Some(recovery))
         }
     };
-    let address = |listener: &P::Listener, who, listen: &Listen| {
-        listener.local_addr().map_err(|error| listen_error(who, listen, error))
-    };
-    let started = Started {
-        workers: address(&workers, "workers", &config.workers)?,
-        streams: address(&streams, "subscribers", &config.streams)?,
-        recovery,
-    };
+    let started = Started { workers: workers_at, streams: streams_at, recovery };
 
     let (inbox, messages) = Inbox::new(config.net.inbox, INBOX_BYTES.max(config.net.worker_frame_bytes));
     let (delivery, deliveries) = mpsc::channel(DELIVERY_QUEUE);
@@ -180,6 +185,24 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let _ = closing.send(true);
     if timeout(GOODBYE, all_closed.recv()).await.is_err() {
         tracing::warn!("some connections did not close in time");
+    }
+    Ok(())
+}
+
+/// Refuses a worker port that anybody in the network could use, whatever its host is called, and says what else is
+/// more open than an operator may think.
+fn check_access(config: &Config, workers: SocketAddr) -> Result<(), ServeError> {
+    let reachable = !workers.ip().to_canonical().is_loopback();
+    if reachable && !config.access.may_be_reached() {
+        return Err(ServeError::Unprotected(workers));
+    }
+    if reachable && config.access.worker_token.is_none() {
+        tracing::warn!(%workers, "whoever reaches the worker port may read, write and call everything");
+    }
+    if config.core.access.auth_function.is_some() && config.access.stream_origins == Origins::Any {
+        tracing::warn!(
+            "web pages of every origin may connect to the stream port; `allowed_origins` says which should"
+        );
     }
     Ok(())
 }

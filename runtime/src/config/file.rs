@@ -1,9 +1,12 @@
 //! The shapes that a file may have: a list of entries, bare or under `modules` or `workers`, one of them for
 //! the streams and one for Headwater's own settings.
 
+use headwater_core::config::{Access, AuthFailure, JoinGate};
+use headwater_core::name::FunctionId;
+
 use super::reader::{Place, Section, one_of};
-use super::settings;
 use super::{Config, ConfigError, StoreConfig};
+use super::{access, settings};
 
 /// What an entry of the file configures.
 #[derive(Clone, Copy, PartialEq)]
@@ -83,16 +86,38 @@ fn entries<'a>(root: &Place<'a>) -> Result<Vec<Place<'a>>, ConfigError> {
 
 /// The entry of the streams.
 fn read_streams(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
-    section.only(&["host", "port", "auth_function", "adapter"])?;
-    if let Some(auth) = section.get("auth_function") {
-        return Err(auth.error(
-            "this version of headwater does not call an authentication function and would let everybody in; \
-             remove the key to serve without authentication, or use a version that supports it",
-        ));
-    }
+    section.only(&[
+        "host",
+        "port",
+        "auth_function",
+        "auth_failure",
+        "join_gate",
+        "allowed_origins",
+        "adapter",
+    ])?;
     settings::read_listen(section, "host", "port", &mut config.streams)?;
+    read_access(section, &mut config.core.access)?;
+    if let Some(place) = section.get("allowed_origins") {
+        config.access.stream_origins = access::read_stream_origins(&place)?;
+    }
     if let Some(adapter) = section.get("adapter") {
         config.store = read_adapter(&adapter.section("a mapping with `class` or `name`, and `config`")?)?;
+    }
+    Ok(())
+}
+
+/// Who decides which subscribers are served.
+fn read_access(section: &Section, access: &mut Access) -> Result<(), ConfigError> {
+    if let Some(place) = section.get("auth_function") {
+        access.auth_function = Some(FunctionId::trusted(&place.text("the id of a function")?));
+    }
+    if let Some(place) = section.get("auth_failure") {
+        access.auth_failure =
+            place.choice(&[("close", AuthFailure::Close), ("http_401", AuthFailure::Http401)])?;
+    }
+    if let Some(place) = section.get("join_gate") {
+        access.join_gate =
+            place.choice(&[("fail_open", JoinGate::FailOpen), ("fail_closed", JoinGate::FailClosed)])?;
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! [`Config::parse`] goes through four steps, each in its file: the YAML becomes plain values (`yaml`), typed
 //! access to them knows the path of every key (`reader`) and fills in environment variables (`env`), and the
 //! shapes that a file may have (`file`) end up as one [`Config`], Headwater's own settings included
-//! (`settings`). A variable is filled in after the YAML was read: its text never changes the file's structure.
+//! (`settings`, `access`). A variable is filled in after the YAML was read: its text never changes the file's structure.
 
+mod access;
 mod env;
 mod file;
 mod reader;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use headwater_core::config::CoreConfig;
 
+pub use access::{Origins, PortAccess, Token};
 use reader::{Origin, Place};
 
 /// Everything an operator can set, with defaults filled in.
@@ -28,8 +30,10 @@ pub struct Config {
     /// Where subscribers connect. Default `0.0.0.0:3112`, and port 31112 for the entry
     /// `modules::streams::StreamModule`.
     pub streams: Listen,
-    /// Where workers connect. Default `127.0.0.1:49134`: whoever reaches this port may do everything.
+    /// Where workers connect. Default `127.0.0.1:49134`.
     pub workers: Listen,
+    /// Who may use the two ports.
+    pub access: PortAccess,
     /// Where items are kept.
     pub store: StoreConfig,
     /// What changes behaviour: limits and timeouts of the core.
@@ -91,6 +95,7 @@ impl Default for Config {
         Config {
             streams: Listen { host: "0.0.0.0".into(), port: 3112 },
             workers: Listen { host: "127.0.0.1".into(), port: 49134 },
+            access: PortAccess::default(),
             store: StoreConfig::default(),
             core: CoreConfig::default(),
             net: NetConfig::default(),

@@ -74,6 +74,37 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// The same for a text that no error may show.
+    pub(super) fn secret(&self, what: &str) -> Result<String, ConfigError> {
+        let Value::String(written) = self.value else {
+            return Err(self.error(format!("expected {what}, found something that is no text")));
+        };
+        let text = self.expand(written)?;
+        match text.is_empty() {
+            true => Err(self.unexpected(what, &text)),
+            false => Ok(text),
+        }
+    }
+
+    /// One of these texts, and what it means.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        let expected = one_of(&choices.iter().map(|(text, _)| *text).collect::<Vec<_>>());
+        let text = self.text(&expected)?;
+        let chosen = choices.iter().find(|(choice, _)| *choice == text);
+        chosen.map(|(_, meaning)| *meaning).ok_or_else(|| self.unexpected(&expected, &text))
+    }
+
+    /// True or false: as such, or as a text with variables that comes out as one of them.
+    pub(super) fn truth(&self) -> Result<bool, ConfigError> {
+        match self.value {
+            Value::Bool(truth) => Ok(*truth),
+            Value::String(written) if written.contains("${") => {
+                self.choice(&[("true", true), ("false", false)])
+            }
+            _ => Err(self.expected("`true` or `false`")),
+        }
+    }
+
     /// A whole number within bounds: a number, or a text with variables that comes out as one. `what` says
     /// what it counts.
     pub(super) fn number(&self, what: &str, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {

@@ -1,11 +1,11 @@
-//! Headwater's own settings: the workers' address, limits and timeouts.
+//! Headwater's own settings: the worker port, limits and timeouts.
 
 use std::ops::RangeInclusive;
 
 use headwater_core::config::Limits;
 
 use super::reader::{Place, Section};
-use super::{Config, ConfigError, Listen};
+use super::{Config, ConfigError, Listen, access};
 
 /// A limit: its key, where it is kept, what it counts.
 type Limit<'a> = (&'static str, &'a mut usize, Unit);
@@ -42,10 +42,34 @@ const LONGEST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 
 /// Reads the settings into a configuration.
 pub(super) fn read(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
-    section.only(&["worker_host", "worker_port", "limits", "timeouts"])?;
+    section.only(&[
+        "worker_host",
+        "worker_port",
+        "worker_token",
+        "worker_origins",
+        "insecure",
+        "limits",
+        "timeouts",
+    ])?;
     read_listen(section, "worker_host", "worker_port", &mut config.workers)?;
+    access::read_workers(section, &mut config.access)?;
+    check_reach(section, config)?;
     read_limits(&section.section("limits", "a mapping of limits")?, config)?;
     read_timeouts(&section.section("timeouts", "a mapping of timeouts")?, config)
+}
+
+/// Refuses a worker port that anybody in the network could use.
+fn check_reach(section: &Section, config: &Config) -> Result<(), ConfigError> {
+    let host = &config.workers.host;
+    match section.get("worker_host") {
+        Some(place) if !config.access.may_be_reached() && !access::is_loopback(host) => {
+            let mut error = place.unexpected("`localhost` or an address of this machine's loopback", host);
+            error.problem += "; whoever reaches this port may read, write and call everything: set \
+                              `worker_token`, or write `insecure: true` if something else keeps others away";
+            Err(error)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads an address from two keys.

@@ -113,15 +113,15 @@ fn an_unknown_key_is_refused_with_the_known_ones() {
         "adapter: {name: kv, path: x}",
         "adapter: {name: kv, config: {redis_url: 'redis://localhost'}}",
     ]), @r#"
-    headwater.yaml: [0].config.prot: unknown key; expected `host`, `port`, `auth_function` or `adapter`
-    headwater.yaml: [0].config["a\nb"]: unknown key; expected `host`, `port`, `auth_function` or `adapter`
+    headwater.yaml: [0].config.prot: unknown key; expected `host`, `port`, `auth_function`, `auth_failure`, `join_gate`, `allowed_origins` or `adapter`
+    headwater.yaml: [0].config["a\nb"]: unknown key; expected `host`, `port`, `auth_function`, `auth_failure`, `join_gate`, `allowed_origins` or `adapter`
     headwater.yaml: [0].config.adapter.path: unknown key; expected `class`, `name` or `config`
     headwater.yaml: [0].config.adapter.config.redis_url: unknown key; expected `store_method` or `file_path`
     "#);
     assert_snapshot!(own_errors(&["port: 1", "limits: {frames: 1}", "timeouts: {call: 1}"]), @r"
-    headwater.yaml: modules[0].config.port: unknown key; expected `worker_host`, `worker_port`, `limits` or `timeouts`
-    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox` or `commit_backlog_bytes`
-    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
+    headwater.yaml: modules[0].config.port: unknown key; expected `worker_host`, `worker_port`, `worker_token`, `worker_origins`, `insecure`, `limits` or `timeouts`
+    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `trigger_events`, `trigger_bytes`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox` or `commit_backlog_bytes`
+    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `auth_ms`, `gate_grace_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
     ");
 }
 
@@ -215,8 +215,94 @@ fn redis_is_refused_in_every_spelling() {
 }
 
 #[test]
-fn authentication_that_is_not_done_is_refused() {
-    assert_snapshot!(stream_errors(&["auth_function: stream::auth"]), @r"headwater.yaml: [0].config.auth_function: this version of headwater does not call an authentication function and would let everybody in; remove the key to serve without authentication, or use a version that supports it");
+fn who_may_subscribe_is_not_guessed() {
+    assert_snapshot!(stream_errors(&[
+        "auth_function: ''",
+        "auth_function: [a]",
+        "auth_failure: http_403",
+        "auth_failure: 401",
+        "join_gate: ${GATE:closed}",
+        "allowed_origins: example.org",
+        "allowed_origins: {}",
+        "allowed_origins: ['https://example.org/']",
+        "allowed_origins: ['https://*.example.org']",
+        "allowed_origins: ['https://a.example, https://b.example']",
+        "allowed_origins: ['*', 'https://bücher.example']",
+        "allowed_origins: ['https://user@example.org', 5]",
+        "allowed_origins: ['https://example.org:', 'https://']",
+        "allowed_origins: ['http://::1']",
+    ]), @r#"
+    headwater.yaml: [0].config.auth_function: expected the id of a function, found the text ""
+    headwater.yaml: [0].config.auth_function: expected the id of a function, found a list
+    headwater.yaml: [0].config.auth_failure: expected `close` or `http_401`, found the text "http_403"
+    headwater.yaml: [0].config.auth_failure: expected `close` or `http_401`, found the number 401
+    headwater.yaml: [0].config.join_gate: expected `fail_open` or `fail_closed`, found the text "closed" (from "${GATE:closed}")
+    headwater.yaml: [0].config.allowed_origins: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "example.org"
+    headwater.yaml: [0].config.allowed_origins: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found a mapping
+    headwater.yaml: [0].config.allowed_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "https://example.org/"
+    headwater.yaml: [0].config.allowed_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "https://*.example.org"
+    headwater.yaml: [0].config.allowed_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "https://a.example, https://b.example"
+    headwater.yaml: [0].config.allowed_origins[1]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "https://bücher.example"
+    headwater.yaml: [0].config.allowed_origins[1]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the number 5
+    headwater.yaml: [0].config.allowed_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "https://example.org:"
+    headwater.yaml: [0].config.allowed_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "http://::1"
+    "#);
+}
+
+#[test]
+fn a_worker_port_that_anybody_could_use_is_refused() {
+    let error = own_errors(&["worker_host: ${HOST:0.0.0.0}"]);
+    assert_snapshot!(error, @r#"headwater.yaml: modules[0].config.worker_host: expected `localhost` or an address of this machine's loopback, found the text "0.0.0.0" (from "${HOST:0.0.0.0}"); whoever reaches this port may read, write and call everything: set `worker_token`, or write `insecure: true` if something else keeps others away"#);
+    let named = ["'::'", "10.0.0.1", "'::ffff:10.0.0.1'", "example.org", "localhost.example.org", "'127.1'"];
+    for host in named.map(|host| format!("worker_host: {host}")) {
+        assert!(own_errors(&[&host]).contains("set `worker_token`"), "{host}");
+    }
+    let text = "- name: headwater\n  config: {worker_host: 0.0.0.0, insecure: false}";
+    assert!(errors(&[text]).contains("set `worker_token`"));
+}
+
+#[test]
+fn what_workers_must_show_is_not_guessed() {
+    assert_snapshot!(own_errors(&[
+        "worker_token: ''",
+        "worker_token: ${WORKER_TOKEN:}",
+        "worker_token: ${WORKER_TOKEN}",
+        "worker_origins: {}",
+        "worker_origins: ['*']",
+        "insecure: yes",
+        "insecure: 'true'",
+        "insecure: ${INSECURE:1}",
+    ]), @r#"
+    headwater.yaml: modules[0].config.worker_token: expected a token of letters, digits and other visible ASCII characters, without spaces, found the text ""
+    headwater.yaml: modules[0].config.worker_token: expected a token of letters, digits and other visible ASCII characters, without spaces, found the text "" (from "${WORKER_TOKEN:}")
+    headwater.yaml: modules[0].config.worker_token: the environment variable WORKER_TOKEN is not set and the file has no default for it; set it, or write ${WORKER_TOKEN:default}
+    headwater.yaml: modules[0].config.worker_origins: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found a mapping
+    headwater.yaml: modules[0].config.worker_origins[0]: expected an origin such as `https://example.org` or `http://localhost:5173`, without a path, or `null`, found the text "*"
+    headwater.yaml: modules[0].config.insecure: expected `true` or `false`, found the text "yes"
+    headwater.yaml: modules[0].config.insecure: expected `true` or `false`, found the text "true"
+    headwater.yaml: modules[0].config.insecure: expected `true` or `false`, found the text "1" (from "${INSECURE:1}")
+    "#);
+}
+
+#[test]
+fn a_token_that_can_not_be_used_is_not_shown() {
+    for token in [
+        "'s3 cret'",
+        "\"s3cret\\n\"",
+        "' s3cret'",
+        "s3crét",
+        "[s3cret]",
+        "{s3cret: s3cret}",
+        "'${A:s3}${B: cret}'",
+    ] {
+        let error = own_errors(&[&format!("worker_token: {token}")]);
+        assert!(
+            error.starts_with("headwater.yaml: modules[0].config.worker_token: expected a token"),
+            "{error}"
+        );
+        assert!(!error.contains("s3"), "{error}");
+    }
+    assert!(!own_errors(&["worker_token: 8273645"]).contains("8273645"));
 }
 
 #[test]

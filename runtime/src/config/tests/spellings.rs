@@ -1,8 +1,9 @@
 //! Every shape that a file may have, and what it means.
 
-use headwater_core::config::{CoreConfig, Limits, Timeouts};
+use headwater_core::config::{Access, AuthFailure, CoreConfig, JoinGate, Limits, Timeouts};
+use headwater_core::name::FunctionId;
 
-use super::super::{Config, Listen, NetConfig, StoreConfig};
+use super::super::{Config, Listen, NetConfig, Origins, PortAccess, StoreConfig, Token};
 use super::{parse, parse_with};
 
 fn streams(host: &str, port: u16) -> Config {
@@ -114,14 +115,91 @@ fn every_kind_of_store_has_its_spelling() {
 
 #[test]
 fn headwaters_own_settings_stand_in_every_shape_of_file() {
-    const ENTRY: &str = "{CLASS: headwater, config: {worker_host: 0.0.0.0, worker_port: 5000}}";
-    let expected = Config { workers: Listen { host: "0.0.0.0".into(), port: 5000 }, ..Config::default() };
+    const ENTRY: &str = "{CLASS: headwater, config: {worker_host: '::1', worker_port: 5000}}";
+    let expected = Config { workers: Listen { host: "::1".into(), port: 5000 }, ..Config::default() };
     for shape in ["- ENTRY", "- ENTRY\n- name: iii-stream", "modules: [ENTRY]", "workers: [ENTRY]"] {
         for key in ["class", "name"] {
             let text = shape.replace("ENTRY", ENTRY).replace("CLASS", key);
             assert_eq!(parse(&text).unwrap(), expected, "{text}");
         }
     }
+}
+
+/// A file with these settings of the streams.
+fn streams_with(settings: &str) -> Config {
+    parse(&format!("- name: iii-stream\n  config: {{{settings}}}")).unwrap()
+}
+
+#[test]
+fn who_may_subscribe_has_its_spellings() {
+    for (settings, access) in [
+        ("auth_function: 'stream::auth'", Access { auth_function: id("stream::auth"), ..Access::default() }),
+        ("auth_failure: close, join_gate: fail_open", Access::default()),
+        ("auth_failure: http_401", Access { auth_failure: AuthFailure::Http401, ..Access::default() }),
+        ("join_gate: '${GATE:fail_closed}'", Access { join_gate: JoinGate::FailClosed, ..Access::default() }),
+    ] {
+        let core = CoreConfig { access, ..CoreConfig::default() };
+        assert_eq!(streams_with(settings), Config { core, ..Config::default() }, "{settings}");
+    }
+}
+
+fn id(function: &str) -> Option<FunctionId> {
+    Some(FunctionId::trusted(function))
+}
+
+#[test]
+fn origins_are_kept_as_browsers_write_them() {
+    let only = |origins: &[&str]| Origins::Only(origins.iter().map(|origin| (*origin).into()).collect());
+    for (origins, expected) in [
+        ("'*'", Origins::Any),
+        ("['*']", Origins::Any),
+        ("['https://example.org', '*']", Origins::Any),
+        ("[]", only(&[])),
+        ("https://example.org", only(&["https://example.org"])),
+        ("['${ORIGIN:https://Example.ORG:443}']", only(&["https://example.org"])),
+        ("['http://localhost:5173', 'http://a:80']", only(&["http://localhost:5173", "http://a"])),
+        ("['http://a:443', 'https://a:80']", only(&["http://a:443", "https://a:80"])),
+        ("['http://[::1]:81', 'http://[::1]']", only(&["http://[::1]:81", "http://[::1]"])),
+        (
+            "['null', 'app://my-app', 'https://127.0.0.1']",
+            only(&["null", "app://my-app", "https://127.0.0.1"]),
+        ),
+    ] {
+        let found = streams_with(&format!("allowed_origins: {origins}")).access.stream_origins;
+        assert_eq!(found, expected, "{origins}");
+    }
+    for origins in ["http://localhost:5173", "['http://localhost:5173']"] {
+        let text = format!("- name: headwater\n  config: {{worker_origins: {origins}}}");
+        assert_eq!(parse(&text).unwrap().access.worker_origins, only(&["http://localhost:5173"]));
+    }
+}
+
+#[test]
+fn a_worker_port_listens_on_loopback_or_wants_a_token_or_is_called_insecure() {
+    let settings = |settings: &str| parse(&format!("- name: headwater\n  config: {{{settings}}}"));
+    for host in ["localhost", "LocalHost", "127.0.0.1", "127.8.9.10", "'::1'", "'::ffff:127.0.0.1'"] {
+        let config = settings(&format!("worker_host: {host}")).unwrap();
+        assert_eq!(config.access, PortAccess::default(), "{host}");
+    }
+    let token = Token::new("s3cret!=,}\"");
+    let env = [("WORKER_TOKEN", "s3cret!=,}\""), ("INSECURE", "true")];
+    let text = "- name: headwater\n  config:\n    worker_host: 0.0.0.0\n    worker_token: ${WORKER_TOKEN}";
+    let config = parse_with(text, &env).unwrap();
+    assert_eq!(config.access, PortAccess { worker_token: token, ..PortAccess::default() });
+    for insecure in ["true", "'${INSECURE:false}'"] {
+        let text = format!("- name: headwater\n  config: {{worker_host: example.org, insecure: {insecure}}}");
+        let config = parse_with(&text, &env).unwrap();
+        assert_eq!(config.access, PortAccess { insecure: true, ..PortAccess::default() });
+    }
+}
+
+#[test]
+fn a_configuration_does_not_show_its_token() {
+    let config = parse("- name: headwater\n  config: {worker_token: s3cret}").unwrap();
+    let shown = format!("{config:?} {config:#?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let token = config.access.worker_token.expect("it has one");
+    assert!(token.is(b"s3cret") && !token.is(b"s3cre") && !token.is(b"S3cret") && !token.is(b""));
 }
 
 #[test]
