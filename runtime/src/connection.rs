@@ -1,20 +1,26 @@
 //! What the two ports do with a connection.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headwater_core::Input;
-use headwater_core::config::Limits;
+use headwater_core::config::{Access, AuthFailure, Limits};
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::wire::{stream, worker};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::access::{self, Role};
 use crate::config::Config;
+use crate::handshake::{Refusal, Upgrade};
 use crate::inbox::{Gone, Inbox, Message};
 use crate::mailbox::{Mailbox, Queue, SessionQueue, WorkerQueue};
 use crate::socket::{self, Receive, STOPPING, Socket, Timing};
@@ -30,15 +36,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Takes a handshake, unless it takes too long or the server stops.
-    async fn accept<S>(&mut self, stream: S, config: WebSocketConfig) -> Option<(Socket<S>, String)>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
+    /// A handshake, unless the server stops before it is through.
+    async fn unless_closing<T>(&mut self, handshake: impl Future<Output = Option<T>>) -> Option<T> {
         tokio::select! {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => None,
-            accepted = socket::accept(stream, config, &self.timing) => accepted,
+            done = handshake => done,
         }
     }
 }
@@ -47,21 +50,24 @@ impl Shared {
 const WORKER_READ_BUFFER: usize = 64 << 10;
 const SESSION_READ_BUFFER: usize = 4 << 10;
 
+/// What a port says to those who don't ask for a WebSocket.
+const WORKER_PORT: &str = "This is the worker port of Headwater. It speaks WebSocket: workers connect here.";
+const STREAM_PORT: &str =
+    "This is the stream port of Headwater. It speaks WebSocket: subscribers connect here.";
+
 /// How long the engine and delivery may take to close a connection that they know of, once everything is answered.
 const CLOSING_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs a connection to its end, which comes `grace` after `closing` at the latest.
-async fn run<S, Q>(
-    socket: Socket<S>,
+/// How long the core's answer about a handshake may be on its way, beside the time that it may take to have one.
+const AUTH_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a connection to its end. `grace` after `closing` its mailbox is closed, if nobody has done that before.
+async fn until_closed<Q: Queue>(
+    connection: impl Future<Output = ()>,
     mailbox: &Mailbox<Q>,
-    timing: &Timing,
-    receive: &mut impl Receive,
     mut closing: watch::Receiver<bool>,
     grace: Duration,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-    Q: Queue,
-{
+) {
     let closed = async {
         // An error is the end of the server, too.
         let _ = closing.wait_for(|closing| *closing).await;
@@ -71,7 +77,7 @@ async fn run<S, Q>(
     };
     tokio::select! {
         biased;
-        () = socket::run(socket, mailbox, timing, receive) => {}
+        () = connection => {}
         () = closed => {}
     }
 }
@@ -91,33 +97,62 @@ async fn with_reports(
 }
 
 /// Serves a connection of the worker port.
-pub(crate) async fn serve_worker<S>(stream: S, key: WorkerKey, mut shared: Shared)
+pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey, mut shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let frames = socket::websocket_config(shared.config.net.worker_frame_bytes, WORKER_READ_BUFFER);
-    let Some((socket, path)) = shared.accept(stream, frames).await else { return };
-    tracing::debug!(worker = key.0, path, "connected");
+    let handshake = worker_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
+    let Some((socket, role)) = shared.unless_closing(handshake).await else { return };
     let Shared { inbox, config, timing, closing } = shared;
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
-    if path.trim_end_matches('/') == TELEMETRY_PATH {
-        return run(socket, &mailbox, &timing, &mut Discard, closing, Duration::ZERO).await;
+    if role != Role::Worker {
+        let mut discard = Discard;
+        let connection = socket::run(socket, &mailbox, &timing, &mut discard);
+        return until_closed(connection, &mailbox, closing, Duration::ZERO).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
     if inbox.send(connected).await.is_err() {
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    let connection = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE);
+    let connection = socket::run(socket, &mailbox, &timing, &mut receive);
+    let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_room(key, &inbox, &mailbox)).await;
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
 }
 
-/// Where SDKs send their telemetry: taken and dropped, because a refusal makes them try for ever.
-const TELEMETRY_PATH: &str = "/otel";
+async fn worker_handshake<S>(
+    stream: S,
+    peer: SocketAddr,
+    key: WorkerKey,
+    config: Arc<Config>,
+    timing: Timing,
+) -> Option<(Socket<S>, Role)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let upgrade = Upgrade::read(stream, timing.handshake, WORKER_PORT).await?;
+    let role = match access::to_workers(&config.access, upgrade.request()) {
+        Ok(role) => role,
+        Err(refusal) => {
+            tracing::warn!(%peer, reason = refusal.sentence(), "a worker is refused");
+            upgrade.refuse(&refusal).await;
+            return None;
+        }
+    };
+    let path = upgrade.request().uri().path();
+    tracing::debug!(worker = key.0, %peer, path, "connected");
+    let most = match role {
+        Role::Worker | Role::Telemetry => config.net.worker_frame_bytes,
+        Role::TelemetryOfStrangers => config.net.stream_frame_bytes.min(config.net.worker_frame_bytes),
+    };
+    let socket = upgrade.accept(socket::websocket_config(most, WORKER_READ_BUFFER)).await?;
+    Some((socket, role))
+}
 
+/// Telemetry is taken and dropped, because a refusal makes SDKs try for ever.
 struct Discard;
 
 impl Receive for Discard {
@@ -155,28 +190,110 @@ impl Receive for FromWorker<'_> {
 }
 
 /// Serves a connection of the stream port.
-pub(crate) async fn serve_session<S>(stream: S, key: SessionKey, mut shared: Shared)
+pub(crate) async fn serve_session<S>(stream: S, peer: SocketAddr, key: SessionKey, mut shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let frames = socket::websocket_config(shared.config.net.stream_frame_bytes, SESSION_READ_BUFFER);
-    let Some((socket, path)) = shared.accept(stream, frames).await else { return };
-    tracing::debug!(session = key.0, path, "connected");
+    let handshake = session_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
+    let Some((entrance, handshake)) = shared.unless_closing(handshake).await else { return };
     let Shared { inbox, config, timing, closing } = shared;
     let limits = &config.core.limits;
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
-    let join = stream::parse_path(&path, limits);
-    let handshake = stream::Handshake { path, ..stream::Handshake::default() };
+    let join = stream::parse_path(&handshake.path, limits);
     let connected =
         Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), handshake, join };
     if inbox.send(connected).await.is_err() {
         return;
     }
     let mut receive = FromSubscriber { key, inbox: &inbox, limits };
-    let connection = run(socket, &mailbox, &timing, &mut receive, closing, CLOSING_GRACE);
+    let connection = async {
+        let socket = match entrance {
+            Entrance::Open(socket) => socket,
+            Entrance::Asked(upgrade) => match admitted(upgrade, &mailbox, &config).await {
+                Some(socket) => socket,
+                None => return,
+            },
+        };
+        socket::run(socket, &mailbox, &timing, &mut receive).await;
+    };
+    let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_overflows(key, &inbox, &mailbox)).await;
     tracing::debug!(session = key.0, "disconnected");
     let _ = inbox.input(Input::SessionDisconnected { session: key }).await;
+}
+
+/// How far the handshake of a subscriber is when the core is told of it.
+enum Entrance<S> {
+    Open(Socket<S>),
+    /// It waits for the core's answer.
+    Asked(Upgrade<S>),
+}
+
+async fn session_handshake<S>(
+    stream: S,
+    peer: SocketAddr,
+    key: SessionKey,
+    config: Arc<Config>,
+    timing: Timing,
+) -> Option<(Entrance<S>, stream::Handshake)>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let upgrade = Upgrade::read(stream, timing.handshake, STREAM_PORT).await?;
+    if let Err(refusal) = access::to_streams(&config.access, upgrade.request()) {
+        tracing::debug!(%peer, reason = refusal.sentence(), "a subscriber is refused");
+        upgrade.refuse(&refusal).await;
+        return None;
+    }
+    let handshake = told(upgrade.request(), peer);
+    tracing::debug!(session = key.0, %peer, path = handshake.path, "connected");
+    let Access { auth_function, auth_failure, .. } = &config.core.access;
+    let entrance = match auth_failure {
+        AuthFailure::Http401 if auth_function.is_some() => Entrance::Asked(upgrade),
+        _ => Entrance::Open(upgrade.accept(session_frames(&config)).await?),
+    };
+    Some((entrance, handshake))
+}
+
+/// What the core is told of a handshake.
+fn told(request: &Request, peer: SocketAddr) -> stream::Handshake {
+    let headers = request.headers().iter();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    stream::Handshake {
+        headers: headers.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        addr: SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
+    }
+}
+
+fn session_frames(config: &Config) -> WebSocketConfig {
+    socket::websocket_config(config.net.stream_frame_bytes, SESSION_READ_BUFFER)
+}
+
+/// Answers a handshake as the core wants it to be. `None` if nothing more is to be done.
+async fn admitted<S>(
+    mut upgrade: Upgrade<S>,
+    mailbox: &Mailbox<SessionQueue>,
+    config: &Config,
+) -> Option<Socket<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let patience = Duration::from_millis(config.core.timeouts.auth_ms) + AUTH_GRACE;
+    let admission = tokio::select! {
+        biased;
+        admission = timeout(patience, mailbox.admission()) => admission,
+        () = upgrade.abandoned() => return None,
+    };
+    let refusal = match admission {
+        Ok(Ok(())) => return upgrade.accept(session_frames(config)).await,
+        Ok(Err(CloseCode::Policy)) => Refusal::unauthorized("You may not subscribe here."),
+        Ok(Err(_)) => Refusal::unavailable("The server is stopping."),
+        Err(_) => Refusal::unavailable("Nobody could say in time whether you may subscribe here."),
+    };
+    upgrade.refuse(&refusal).await;
+    None
 }
 
 struct FromSubscriber<'a> {
@@ -213,9 +330,10 @@ async fn report_overflows(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
+    use headwater_core::config::CoreConfig;
+    use headwater_core::name::FunctionId;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -231,9 +349,7 @@ mod tests {
                 mailbox.push_event("12345678".into());
                 mailbox.push_event("12345678".into());
                 for told in [Input::SessionOverflowed { session }, Input::SessionDrained { session }] {
-                    let message = timeout(Duration::from_secs(1), messages.recv()).await;
-                    let Ok(Some(Message::Input { input, .. })) = message else { panic!("no {told:?}") };
-                    assert_eq!(input, told);
+                    assert_eq!(input(&mut messages).await, told);
                 }
             }
         };
@@ -241,5 +357,123 @@ mod tests {
             Err(Gone) = report_overflows(session, &inbox, &mailbox) => panic!("the engine is there"),
             () = story => {}
         }
+    }
+
+    async fn input(messages: &mut mpsc::Receiver<Message>) -> Input {
+        match timeout(socket::CLOSE_TIMEOUT * 2, messages.recv()).await {
+            Ok(Some(Message::Input { input, .. })) => input,
+            other => panic!("an input, not {other:?}"),
+        }
+    }
+
+    /// A subscriber whose handshake waits, as the engine sees it.
+    struct Waiting {
+        peer: DuplexStream,
+        mailbox: Arc<Mailbox<SessionQueue>>,
+        messages: mpsc::Receiver<Message>,
+        closing: watch::Sender<bool>,
+    }
+
+    const PEER: &str = "192.0.2.1:7";
+    const ASKS: &str = "GET /stream/s/g?token=a%2Bb HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+                        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                        Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Odd: \u{e9}\r\n\
+                        Sec-WebSocket-Protocol: Authorization, secret\r\n\r\n";
+    const SESSION: SessionKey = SessionKey(1);
+
+    impl Waiting {
+        async fn new() -> Waiting {
+            let access = Access {
+                auth_function: Some(FunctionId::trusted("auth")),
+                auth_failure: AuthFailure::Http401,
+                ..Access::default()
+            };
+            let config = Config { core: CoreConfig { access, ..CoreConfig::default() }, ..Config::default() };
+            let (inbox, mut messages) = Inbox::new(8, 1_000);
+            let (closing, closing_seen) = watch::channel(false);
+            let timing = Timing::new(&config.net);
+            let shared = Shared { inbox, config: Arc::new(config), timing, closing: closing_seen };
+            let (mut peer, own) = duplex(64 << 10);
+            tokio::spawn(serve_session(own, PEER.parse().expect("an address"), SESSION, shared));
+            peer.write_all(ASKS.as_bytes()).await.expect("the server reads");
+            let Some(Message::SessionConnected { session: SESSION, mailbox, handshake, join: Some(Ok(_)) }) =
+                messages.recv().await
+            else {
+                panic!("the engine is told first")
+            };
+            let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            assert_eq!((&*handshake.path, &*handshake.query), ("/stream/s/g", "token=a%2Bb"));
+            assert_eq!(handshake.addr, PEER);
+            assert!(handshake.headers.contains(&header("sec-websocket-protocol", "Authorization, secret")));
+            assert!(handshake.headers.contains(&header("x-odd", "\u{e9}")));
+            Waiting { peer, mailbox, messages, closing }
+        }
+
+        /// Waits for what the peer gets, to its end.
+        async fn answer(&mut self) -> String {
+            let mut answer = String::new();
+            self.peer.read_to_string(&mut answer).await.expect("the answer is text");
+            answer
+        }
+
+        async fn ends(mut self) {
+            assert_eq!(input(&mut self.messages).await, Input::SessionDisconnected { session: SESSION });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_waits_is_answered_when_the_core_admits_it_and_what_is_queued_follows() {
+        let mut waiting = Waiting::new().await;
+        waiting.mailbox.push_notice("first".into());
+        let mut early = [0; 1];
+        let reading = timeout(Duration::from_secs(9), waiting.peer.read_exact(&mut early));
+        assert!(reading.await.is_err(), "it was answered before it was admitted");
+        waiting.mailbox.admit();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\x81\x05first") {
+            assert_ne!(waiting.peer.read_buf(&mut answer).await.expect("it is open"), 0, "{answer:?}");
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains("sec-websocket-protocol: Authorization\r\n"), "{answer}");
+        drop(waiting.peer);
+        assert_eq!(input(&mut waiting.messages).await, Input::SessionDisconnected { session: SESSION });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_the_core_refuses_is_answered_with_401() {
+        let mut waiting = Waiting::new().await;
+        waiting.mailbox.close(CloseCode::Policy, "unauthorized");
+        let answer = waiting.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+        waiting.ends().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_waits_when_the_server_stops_is_answered_with_503() {
+        let mut waiting = Waiting::new().await;
+        waiting.mailbox.close(STOPPING.0, STOPPING.1);
+        assert!(waiting.answer().await.starts_with("HTTP/1.1 503 "));
+        waiting.ends().await;
+
+        // Also without the engine.
+        let mut waiting = Waiting::new().await;
+        waiting.closing.send(true).expect("the connection listens");
+        assert!(waiting.answer().await.starts_with("HTTP/1.1 503 "));
+        waiting.ends().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_about_which_nothing_is_heard_ends_after_a_while() {
+        let mut waiting = Waiting::new().await;
+        assert!(waiting.answer().await.starts_with("HTTP/1.1 503 "));
+        waiting.ends().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_hangs_up_while_its_handshake_waits_is_gone_at_once() {
+        let Waiting { peer, mut messages, .. } = Waiting::new().await;
+        drop(peer);
+        assert_eq!(input(&mut messages).await, Input::SessionDisconnected { session: SESSION });
     }
 }

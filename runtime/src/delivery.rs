@@ -121,7 +121,9 @@ impl Shard {
                 }
             }
             Delivery::Admit { session } => {
-                debug_assert!(self.sessions.contains_key(&session), "no handshake waits yet");
+                if let Some(mailbox) = self.sessions.get(&session) {
+                    mailbox.admit();
+                }
             }
             Delivery::Unauthorized { session, target, at } => {
                 if let Some(mailbox) = self.sessions.get(&session) {

@@ -6,10 +6,12 @@
 //! channel. `ARCHITECTURE.md` has the picture, and who may wait for whom.
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod config;
 mod connection;
 mod delivery;
 mod engine;
+mod handshake;
 mod inbox;
 mod mailbox;
 pub mod platform;

@@ -47,6 +47,8 @@ struct State<Q> {
     sending: bool,
     /// The engine has set aside what the peer sent, until the queue is not crowded.
     parked: bool,
+    /// The core has let the peer in; one whose handshake does not wait for that is in anyway.
+    admitted: bool,
     /// Closed to new frames.
     closed: bool,
     /// How to say goodbye once all that is queued was sent.
@@ -65,7 +67,14 @@ pub(crate) enum Next<F> {
 impl<Q: Queue> Mailbox<Q> {
     pub(crate) fn new(queue: Q) -> Mailbox<Q> {
         Mailbox {
-            state: Mutex::new(State { queue, sending: false, parked: false, closed: false, closing: None }),
+            state: Mutex::new(State {
+                queue,
+                sending: false,
+                parked: false,
+                admitted: false,
+                closed: false,
+                closing: None,
+            }),
             filled: Notify::new(),
             emptied: Notify::new(),
             lagging: Notify::new(),
@@ -397,6 +406,23 @@ impl Mailbox<SessionQueue> {
         }
     }
 
+    /// Lets the peer in, whose handshake waits.
+    pub(crate) fn admit(&self) {
+        self.state().admitted = true;
+        self.filled.notify_one();
+    }
+
+    /// Waits until the core has let the peer in, or else, as an error, with which code it is to be closed.
+    pub(crate) async fn admission(&self) -> Result<(), CloseCode> {
+        let answer = || {
+            let State { admitted, closing, .. } = &*self.state();
+            if *admitted { Some(Ok(())) } else { closing.as_ref().map(|close| Err(close.code)) }
+        };
+        wait(&self.filled, || answer().is_some()).await;
+        // Neither is ever taken back before the connection is served.
+        answer().unwrap_or(Err(CloseCode::Error))
+    }
+
     /// Takes events again after an overflow.
     pub(crate) fn resume(&self) {
         self.state().queue.0.resume();
@@ -466,6 +492,27 @@ mod tests {
         assert!(Utf8Bytes::from(frame).contains("\"revision\":2"));
         assert!(matches!(mailbox.next(), Next::Flush));
         assert!(older.text.get().is_none() && newer.text.get().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_let_in_or_closed_whatever_is_queued() {
+        let refused = Mailbox::new(SessionQueue::new(1_000));
+        refused.push_notice("queued".into());
+        let refusing = async { refused.close(CloseCode::Policy, "unauthorized") };
+        assert_eq!(tokio::join!(refused.admission(), refusing).0, Err(CloseCode::Policy));
+        assert!(matches!(refused.next(), Next::Send(_)));
+
+        let admitted = Mailbox::new(SessionQueue::new(1_000));
+        let admitting = async {
+            admitted.push_notice("queued".into());
+            tokio::task::yield_now().await;
+            admitted.admit();
+        };
+        assert_eq!(tokio::join!(admitted.admission(), admitting).0, Ok(()));
+        admitted.close(CloseCode::Policy, "unauthorized");
+        assert_eq!(admitted.admission().await, Ok(()), "it was let in first");
+        assert!(matches!(admitted.next(), Next::Send(_)));
+        assert!(matches!(admitted.next(), Next::Close(_)));
     }
 
     fn returned(bytes: usize) -> ToWorker {

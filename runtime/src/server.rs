@@ -162,11 +162,11 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let port =
         Port { platform: platform.clone(), shared, stopping: stopping_seen, open, keys: Arc::default() };
     let stop = on_start(&started)?;
-    platform.spawn(port.clone().accept(workers, most_workers, "workers", |stream, key, shared| {
-        serve_worker(stream, WorkerKey(key), shared)
+    platform.spawn(port.clone().accept(workers, most_workers, "workers", |stream, peer, key, shared| {
+        serve_worker(stream, peer, WorkerKey(key), shared)
     }));
-    platform.spawn(port.accept(streams, most_sessions, "subscribers", |stream, key, shared| {
-        serve_session(stream, SessionKey(key), shared)
+    platform.spawn(port.accept(streams, most_sessions, "subscribers", |stream, peer, key, shared| {
+        serve_session(stream, peer, SessionKey(key), shared)
     }));
 
     tokio::select! {
@@ -311,7 +311,7 @@ impl<P: Platform> Port<P> {
         mut listener: L,
         most: usize,
         who: &'static str,
-        serve: impl Fn(L::Stream, u64, Shared) -> F + Send + 'static,
+        serve: impl Fn(L::Stream, SocketAddr, u64, Shared) -> F + Send + 'static,
     ) where
         L: Listener,
         F: Future<Output = ()> + Send + 'static,
@@ -323,8 +323,8 @@ impl<P: Platform> Port<P> {
                 _ = self.stopping.changed() => return,
                 accepted = listener.accept() => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 // The peer gave up while it waited to be accepted: that says nothing about the next one.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
@@ -337,7 +337,8 @@ impl<P: Platform> Port<P> {
                 tracing::warn!(most, who, "a connection is refused: there are as many as there may be");
                 continue;
             };
-            let connection = serve(stream, self.keys.fetch_add(1, Ordering::Relaxed), self.shared.clone());
+            let key = self.keys.fetch_add(1, Ordering::Relaxed);
+            let connection = serve(stream, peer, key, self.shared.clone());
             let open = self.open.clone();
             self.platform.spawn(async move {
                 connection.await;

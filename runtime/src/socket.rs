@@ -1,4 +1,4 @@
-//! One WebSocket connection's life: the handshake, frames in and out, signs of life, the end.
+//! One WebSocket connection's life: frames in and out, signs of life, the end.
 
 use std::time::Duration;
 
@@ -8,9 +8,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
@@ -23,7 +20,7 @@ use crate::progress::{Counted, Moved};
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
-    handshake: Duration,
+    pub(crate) handshake: Duration,
     ping: Duration,
     idle: Duration,
 }
@@ -38,17 +35,11 @@ impl Timing {
     }
 }
 
-/// How long a peer may take to answer a close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a peer may take to hear that the connection ends.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How connections are closed when the server stops.
 pub(crate) const STOPPING: (CloseCode, &str) = (CloseCode::Away, "the server is stopping");
-
-/// The capability that makes a client set TCP_NODELAY on its side.
-const CAPABILITIES: (&str, &str) = ("x-iii-capabilities", "tcp-nodelay");
-
-/// Browsers send their token as a second subprotocol behind this one; they drop a connection that doesn't select it.
-const AUTHORIZATION: &str = "Authorization";
 
 /// The server's side of the WebSocket protocol, for messages of at most `max_message` bytes.
 pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSocketConfig {
@@ -62,45 +53,6 @@ pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSoc
 
 /// A WebSocket that tells whether bytes move on it.
 pub(crate) type Socket<S> = WebSocketStream<Counted<S>>;
-
-/// Takes a connection's handshake. `None` if it fails or takes too long; otherwise the socket and its path.
-pub(crate) async fn accept<S>(
-    stream: S,
-    config: WebSocketConfig,
-    timing: &Timing,
-) -> Option<(Socket<S>, String)>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut path = String::new();
-    // The callback's error type is the library's.
-    #[allow(clippy::result_large_err)]
-    let answer = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
-        path = request.uri().path().to_owned();
-        let headers = response.headers_mut();
-        headers.insert(CAPABILITIES.0, HeaderValue::from_static(CAPABILITIES.1));
-        let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
-        let mut protocols =
-            offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        if protocols.any(|protocol| protocol.trim() == AUTHORIZATION) {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(AUTHORIZATION));
-        }
-        Ok(response)
-    };
-    let accepted =
-        tokio_tungstenite::accept_hdr_async_with_config(Counted::new(stream), answer, Some(config));
-    match timeout(timing.handshake, accepted).await {
-        Ok(Ok(socket)) => Some((socket, path)),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a connection did not become a WebSocket");
-            None
-        }
-        Err(_) => {
-            tracing::debug!("a connection did not finish its handshake in time");
-            None
-        }
-    }
-}
 
 /// What is done with the frames of a peer. Waiting here stops reading from its socket.
 pub(crate) trait Receive {
@@ -270,7 +222,12 @@ async fn finish<S>(
     }
     // After a violation the library reads no more, so there is no telling where the peer's goodbye is.
     if let Ok(mut socket) = sink.reunite(stream) {
-        let mut dropped = vec![0; 16 << 10];
-        while let Ok(1..) = socket.get_mut().read(&mut dropped).await {}
+        drop_rest(socket.get_mut()).await;
     }
+}
+
+/// Reads and drops what a peer sends, until it has no more to send.
+pub(crate) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S) {
+    let mut dropped = vec![0; 16 << 10];
+    while let Ok(1..) = stream.read(&mut dropped).await {}
 }
