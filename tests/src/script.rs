@@ -16,19 +16,31 @@ pub struct Script {
 impl Script {
     /// Starts a script of `tests/node`.
     pub fn node(server: &Server, script: &str, arguments: &[&str]) -> Script {
+        Script::node_with(server, script, arguments, "")
+    }
+
+    /// The same with a token for the worker port; an empty one is none.
+    pub fn node_with(server: &Server, script: &str, arguments: &[&str], token: &str) -> Script {
         let folder = folder("node");
         needs(&folder.join("node_modules/iii-sdk"), "the npm packages of the tests are");
         let mut node = Command::new("node");
-        node.args(["--no-warnings", "--experimental-websocket", script]);
+        node.args(["--no-warnings", "--experimental-websocket", script]).env("III_TOKEN", token);
         Script::start(server, script, node.args(arguments).current_dir(folder))
     }
 
     /// Starts a script of `tests/python`.
     pub fn python(server: &Server, script: &str, arguments: &[&str]) -> Script {
+        Script::python_with(server, script, arguments, "")
+    }
+
+    /// The same with a token for the worker port; an empty one is none.
+    pub fn python_with(server: &Server, script: &str, arguments: &[&str], token: &str) -> Script {
         let folder = folder("python");
         let python = folder.join(".venv/bin/python");
         needs(&python, "the Python environment of the tests is");
-        Script::start(server, script, Command::new(python).arg(script).args(arguments).current_dir(folder))
+        let mut python = Command::new(python);
+        python.arg(script).env("III_TOKEN", token);
+        Script::start(server, script, python.args(arguments).current_dir(folder))
     }
 
     /// Starts a script that is not one of the tests' own, such as one of the README, in `folder`; the published

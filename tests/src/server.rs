@@ -15,6 +15,8 @@ pub struct Setup {
     worker_port: u16,
     stream_port: u16,
     data: PathBuf,
+    streams: Value,
+    own: Value,
     limits: Value,
     timeouts: Value,
     log: Option<String>,
@@ -31,11 +33,25 @@ impl Setup {
             worker_port: 0,
             stream_port: 0,
             data,
+            streams: json!({}),
+            own: json!({}),
             limits: json!({}),
             timeouts: json!({}),
             log: None,
             count_syncs: false,
         }
+    }
+
+    /// Further settings of the streams, such as `{"auth_function": "auth"}`.
+    pub fn streams(mut self, settings: Value) -> Setup {
+        self.streams = settings;
+        self
+    }
+
+    /// Further settings of Headwater's own, such as `{"worker_token": "secret"}`.
+    pub fn own(mut self, settings: Value) -> Setup {
+        self.own = settings;
+        self
     }
 
     /// Time limits that differ from the defaults, such as `{"idle_timeout_ms": 500}`.
@@ -83,25 +99,21 @@ impl Setup {
     /// Writes the configuration and gives its path.
     pub fn write_config(&self) -> PathBuf {
         let store = json!({ "store_method": "file_based", "file_path": self.data });
+        let streams = json!({
+            "host": "127.0.0.1",
+            "port": self.stream_port,
+            "adapter": { "class": "modules::stream::adapters::KvStore", "config": store },
+        });
+        let own = json!({
+            "worker_host": "127.0.0.1",
+            "worker_port": self.worker_port,
+            "limits": self.limits,
+            "timeouts": self.timeouts,
+        });
         // JSON is YAML.
         let config = json!([
-            {
-                "class": "modules::stream::StreamModule",
-                "config": {
-                    "host": "127.0.0.1",
-                    "port": self.stream_port,
-                    "adapter": { "class": "modules::stream::adapters::KvStore", "config": store },
-                },
-            },
-            {
-                "class": "headwater",
-                "config": {
-                    "worker_host": "127.0.0.1",
-                    "worker_port": self.worker_port,
-                    "limits": self.limits,
-                    "timeouts": self.timeouts,
-                },
-            },
+            { "class": "modules::stream::StreamModule", "config": merged(streams, &self.streams) },
+            { "class": "headwater", "config": merged(own, &self.own) },
         ]);
         let path = self.folder().join("headwater.yaml");
         std::fs::write(&path, format!("{config:#}\n")).expect("the configuration can be written");
@@ -257,6 +269,15 @@ pub async fn run_to_exit(arguments: &[&str]) -> (ExitStatus, String, String) {
     let mut process = Process::spawn("headwater", Command::new(binary()).args(arguments));
     let status = process.exited(DEADLINE).await;
     (status, process.printed().join("\n"), process.stderr())
+}
+
+/// An object with the members of another one put into it.
+fn merged(mut object: Value, members: &Value) -> Value {
+    let members = members.as_object().expect("settings are an object");
+    for (key, value) in members {
+        object[key] = value.clone();
+    }
+    object
 }
 
 /// The binary that cargo built beside this test.

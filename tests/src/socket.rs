@@ -3,6 +3,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -36,7 +37,28 @@ impl Socket {
 
     /// Connects, or says why the server does not take the connection.
     pub async fn try_connect(address: &str) -> Result<Socket, Error> {
-        let request = address.into_client_request()?;
+        Socket::try_connect_with(address, &[]).await
+    }
+
+    /// Connects with further headers in the handshake, or gives the status and the sentence of the HTTP answer.
+    pub async fn connect_with(address: &str, headers: &[(&str, &str)]) -> Result<Socket, (u16, String)> {
+        match Socket::try_connect_with(address, headers).await {
+            Ok(socket) => Ok(socket),
+            Err(Error::Http(answer)) => {
+                let body = answer.body().as_deref().unwrap_or_default();
+                Err((answer.status().as_u16(), String::from_utf8_lossy(body).trim().to_owned()))
+            }
+            Err(e) => panic!("no answer from {address}: {e}"),
+        }
+    }
+
+    /// Connects with further headers in the handshake, or says why not.
+    pub async fn try_connect_with(address: &str, headers: &[(&str, &str)]) -> Result<Socket, Error> {
+        let mut request = address.into_client_request()?;
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+            request.headers_mut().append(name, value.parse().expect("a header's value"));
+        }
         let uri = request.uri();
         let port = uri.port_u16().expect("an address has a port");
         let host = uri.host().expect("an address has a host").to_owned();

@@ -75,6 +75,11 @@ impl Subscriber {
         Subscriber { socket: Socket::connect(address).await }
     }
 
+    /// Makes a connection a subscriber's.
+    pub fn on(socket: Socket) -> Subscriber {
+        Subscriber { socket }
+    }
+
     /// Connects and joins a whole group: the subscriber and the frame of its sync.
     pub async fn of_group(address: &str, stream: &str, group: &str) -> (Subscriber, Frame) {
         let mut subscriber = Subscriber::connect(address).await;

@@ -67,7 +67,11 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawV
 impl Worker {
     /// Connects and waits for the server's greeting.
     pub async fn connect(address: &str) -> Worker {
-        let mut socket = Socket::connect(address).await;
+        Worker::on(Socket::connect(address).await).await
+    }
+
+    /// Makes a connection a worker's and waits for the greeting.
+    pub async fn on(mut socket: Socket) -> Worker {
         let greeting = socket.next_text("the greeting").await;
         let frame = parse(&greeting);
         assert_eq!(frame.kind, "workerregistered", "the first frame is the greeting, not {greeting}");
