@@ -95,16 +95,17 @@ impl<P: Platform> Engine<P> {
     pub(crate) async fn run(mut self) {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
-            let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
-            if wait.is_some_and(|wait| wait.is_zero()) {
-                // Looked at here, because the inbox may never be empty.
-                self.step(Input::Tick).await;
-                continue;
-            }
             while self.takes_more()
                 && let Some(message) = self.taken.pop_front()
             {
                 self.take(message).await;
+            }
+            // After what was taken, which may be due earlier than all before. Looked at here, because the inbox may
+            // never be empty.
+            let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
+            if wait.is_some_and(|wait| wait.is_zero()) {
+                self.step(Input::Tick).await;
+                continue;
             }
             let takes_more = self.takes_more();
             tokio::select! {
