@@ -189,6 +189,17 @@ async fn calls_that_find_no_room_at_their_worker_are_refused_and_it_lives_on() {
     assert_eq!(caller.finish(&call).await, Ok(Some(r#""room again""#.to_owned())));
 }
 
+#[tokio::test]
+async fn a_call_times_out_on_time_also_when_nothing_else_happens() {
+    let server = Setup::new().timeouts(json!({ "call_ms": 200 })).start().await;
+    let mut caller = Worker::connect(server.workers()).await;
+    let mut silent = Worker::connect(server.workers()).await;
+    silent.register("never::answers").await;
+    let called = caller.call("never::answers", json!(1));
+    let refusal = within(Duration::from_secs(10), "the call to time out", called).await;
+    assert_eq!(refusal.expect_err("nobody answers").code, "TIMEOUT");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_times_out_on_time_also_when_the_server_never_rests() {
     let limits = json!({ "inbox": 64 });
