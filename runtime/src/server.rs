@@ -347,3 +347,28 @@ impl<P: Platform> Port<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Token;
+
+    #[test]
+    fn a_worker_port_that_wants_nothing_stays_on_loopback_whatever_its_host_is_called() {
+        let address = |text: &str| text.parse().expect("an address");
+        let wants_nothing = Config::default();
+        for loopback in ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(check_access(&wants_nothing, address(loopback)).is_ok(), "{loopback}");
+        }
+        let mut wants_a_token = Config::default();
+        wants_a_token.access.worker_token = Token::new("token");
+        let mut insecure = Config::default();
+        insecure.access.insecure = true;
+        for reachable in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1"] {
+            let refused = check_access(&wants_nothing, address(reachable));
+            assert!(matches!(refused, Err(ServeError::Unprotected(_))), "{reachable}");
+            assert!(check_access(&wants_a_token, address(reachable)).is_ok(), "{reachable}");
+            assert!(check_access(&insecure, address(reachable)).is_ok(), "{reachable}");
+        }
+    }
+}
