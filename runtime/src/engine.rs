@@ -356,15 +356,12 @@ fn note(notice: Notice) {
             count,
             "leaves are not told: the store has failed, and they might be told again after a restart"
         ),
-        Notice::AuthFailed { session, error } => {
-            let (code, message) = (error.code, error.message);
-            tracing::warn!(
-                session = session.0,
-                ?code,
-                ?message,
-                "a subscriber is not served: the `auth_function` failed"
-            );
-        }
+        // Without its message: the function was given tokens, and may speak of them.
+        Notice::AuthFailed { session, error } => tracing::warn!(
+            session = session.0,
+            code = ?error.code,
+            "a subscriber is not served: the `auth_function` failed or returned no object; its worker may know more"
+        ),
         Notice::TooManyFunctions { worker, function } => tracing::warn!(
             worker = worker.0,
             function_id = ?function,

@@ -339,6 +339,22 @@ async fn a_peer_that_hangs_up_while_its_handshake_waits_harms_nobody() {
     Subscriber::on(outcome.expect("it was vouched for")).join("1", "s", "g", None).await;
 }
 
+#[tokio::test]
+async fn a_subscriber_that_nobody_vouches_for_is_told_so_and_closed() {
+    let server = Setup::new().streams(json!({ "auth_function": "auth" })).start().await;
+    let mut worker = Worker::connect(server.workers()).await;
+    worker.register("auth").await;
+    let headers = [("sec-websocket-protocol", "Authorization, secret")];
+    let socket = Socket::connect_with(server.streams(), &headers).await.expect("it is accepted at once");
+    let mut subscriber = Subscriber::on(socket);
+    subscriber.send_join("1", "s", "g", None).await;
+    let invocation = worker.next_invocation().await;
+    worker.answer(&invocation, json!({ "unauthorized": true })).await;
+    let frame = subscriber.next_of("unauthorized").await;
+    assert_eq!((frame.stream_name.as_str(), frame.group_id.as_str()), ("s", "g"));
+    assert_eq!(subscriber.socket().next("the end").await, Incoming::Closed(Some(1008)));
+}
+
 // What is logged.
 
 #[tokio::test]
@@ -356,8 +372,8 @@ async fn no_token_is_ever_logged() {
         worker.register("auth").await;
         let (name, value) = bearer(wrong);
         assert!(Socket::connect_with(server.workers(), &[(name, &value)]).await.is_err());
-        for (unauthorized, port) in [(false, server.streams()), (true, server.streams())] {
-            let address = format!("{}/stream/s/g?token={query}", port.trim_end_matches('/'));
+        for outcome in ["vouched for", "not vouched for", "failed"] {
+            let address = format!("{}/stream/s/g?token={query}", server.streams().trim_end_matches('/'));
             let (name, value) = bearer(header);
             let protocols = format!("Authorization, {protocol}");
             let headers = [(name, value.as_str()), ("sec-websocket-protocol", protocols.as_str())];
@@ -365,11 +381,15 @@ async fn no_token_is_ever_logged() {
                 let invocation = worker.next_invocation().await;
                 let told = invocation.data.to_string();
                 assert!([header, query, protocol].iter().all(|secret| told.contains(secret)), "{told}");
+                if outcome == "failed" {
+                    return worker.refuse(&invocation, "auth_failed", &format!("who is {header}?")).await;
+                }
+                let unauthorized = outcome != "vouched for";
                 let answer = json!({ "unauthorized": unauthorized, "context": { "token": header } });
                 worker.answer(&invocation, answer).await;
             };
-            let (outcome, ()) = tokio::join!(Socket::connect_with(&address, &headers), answering);
-            assert_eq!(outcome.is_err(), unauthorized && failure == "http_401");
+            let (connected, ()) = tokio::join!(Socket::connect_with(&address, &headers), answering);
+            assert_eq!(connected.is_ok(), failure == "close" || outcome == "vouched for", "{outcome}");
         }
         for broken in ["\0\r\n\r\n", &format!("Cookie: {}", "c".repeat(40_000))] {
             let request = format!("GET /?token={half} HTTP/1.1\r\nAuthorization: Bearer {half}\r\n{broken}");
@@ -379,7 +399,9 @@ async fn no_token_is_ever_logged() {
         }
         assert_eq!(server.terminate().await, Some(0));
         let said = format!("{}\n{}", server.report().join("\n"), server.stderr());
-        assert!(said.contains("DEBUG") && said.contains(r#"path="/stream/s/g""#), "it logs little: {said}");
+        for expected in ["DEBUG", r#"path="/stream/s/g""#, "`auth_function` failed", "a worker is refused"] {
+            assert!(said.contains(expected), "{expected} is not in the log: {said}");
+        }
         for secret in secrets {
             assert!(!said.contains(secret), "{secret} is in the log: {said}");
         }
