@@ -149,7 +149,7 @@ impl Rooms {
             }
             for answered in answered {
                 match answered.purpose.clone() {
-                    Purpose::Custom(line) => self.custom.answered(turn, &mut self.functions, line, answered),
+                    Purpose::Custom(line) => self.custom.answered(turn, &mut self.functions, &line, answered),
                     Purpose::Auth(session) => self.auth_answered(turn, session, answered),
                     _ => {
                         let verdict = self.triggers.answered(turn, &mut self.functions, answered);

@@ -108,7 +108,7 @@ impl Custom {
         };
         match error {
             Some(error) => self.done.push(Done::Reply { caller, outcome: Err(error) }),
-            None => self.push(turn, functions, line, Request::Call { caller, command }),
+            None => self.push(turn, functions, &line, Request::Call { caller, command }),
         }
     }
 
@@ -122,7 +122,7 @@ impl Custom {
         target: Target,
     ) {
         let line = Line::of_group(&target.group);
-        self.push(turn, functions, line, Request::Load { session, subscription, target });
+        self.push(turn, functions, &line, Request::Load { session, subscription, target });
     }
 
     /// A session is gone: nothing is loaded for it any more.
@@ -138,12 +138,12 @@ impl Custom {
         &mut self,
         turn: &mut Turn<'_>,
         functions: &mut Functions,
-        line: Line,
+        line: &Line,
         answered: Answered,
     ) {
-        let Some(running) = self.lines.get_mut(&line).and_then(Queue::take_running) else { return };
-        self.step(turn, functions, &line, running, answered.outcome);
-        self.go_on(turn, functions, &line);
+        let Some(running) = self.lines.get_mut(line).and_then(Queue::take_running) else { return };
+        self.step(turn, functions, line, running, answered.outcome);
+        self.go_on(turn, functions, line);
     }
 
     /// What has come of requests since this was asked last.
@@ -151,11 +151,11 @@ impl Custom {
         std::mem::take(&mut self.done)
     }
 
-    fn push(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: Line, request: Request) {
+    fn push(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: &Line, request: Request) {
         let deadline = turn.now.mono.after(turn.config.timeouts.call_ms);
         let queue = self.lines.entry(line.clone()).or_default();
         queue.push(request, deadline);
-        self.go_on(turn, functions, &line);
+        self.go_on(turn, functions, line);
     }
 
     /// Makes the next call of a line, unless one is under way.
