@@ -4,6 +4,7 @@
 //! holds in every story: one write at a time, at the end of the log; nobody attached twice.
 #![allow(dead_code, unused_imports, reason = "no test file tells all stories")]
 
+mod handlers;
 mod subscriber;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use headwater_core::wire::worker::{self, ToWorker};
 use headwater_core::{Core, Effect, Input, Notice};
 use serde_json::Value;
 
+pub(crate) use handlers::Call;
 pub(crate) use subscriber::{Seen, View};
 
 /// When every story starts.
