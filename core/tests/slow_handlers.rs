@@ -198,3 +198,30 @@ fn a_trigger_with_other_filters_takes_up_nothing_of_one_that_vanished() {
     set(&mut world, writer, "g", 2..=2);
     assert_eq!(world.asked(back), ["other g/a update 2 #2 @4"]);
 }
+
+#[test]
+fn a_worker_that_reattaches_takes_up_its_triggers_and_its_late_frames_bind_nothing() {
+    let mut world = World::in_memory();
+    let writer = world.worker();
+    let old = world.connect();
+    let greeting: serde_json::Value = serde_json::from_str(&world.heard(old)[0]).unwrap();
+    world.handles(old, "stream", "f", ALL);
+    let back = world.worker();
+    world.says(
+        back,
+        &format!(
+            r#"{{"type":"reattach","previous_worker_id":{},"reattach_token":{}}}"#,
+            greeting["worker_id"], greeting["reattach_token"]
+        ),
+    );
+    assert_eq!(world.closed, [old]);
+    // What the old connection had sent before it was closed.
+    world.binds(old, "late", "stream", "f", ALL);
+    world.binds(old, "later", "stream", "f", r#"{"stream_name":"s","group_id":"g"}"#);
+    world.handles(back, "stream", "f", ALL);
+    set(&mut world, writer, "g", 1..=1);
+    assert_eq!(world.asked(back), ["f g/a create 1 #1 @2"], "once");
+    world.hangs_up(old);
+    set(&mut world, writer, "h", 1..=1);
+    assert_eq!(world.asked(back), ["f h/a create 1 #1 @2"], "once");
+}

@@ -191,6 +191,8 @@ impl Rooms {
                     self.custom.unregistered(&id);
                 }
             }
+            // What a retired connection had still sent: it would bind beside its successor, or instead of it.
+            FromWorker::RegisterTrigger(_) if !self.functions.is_connected(worker) => {}
             FromWorker::RegisterTrigger(trigger) => {
                 for join in self.triggers.register(turn, &mut self.functions, worker, trigger) {
                     self.store.left(join, &mut self.outputs);

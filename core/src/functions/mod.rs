@@ -103,6 +103,10 @@ impl Functions {
         self.workers.iter().find(is_previous).map(|(key, _)| *key)
     }
 
+    pub(crate) fn is_connected(&self, key: WorkerKey) -> bool {
+        self.workers.contains_key(&key)
+    }
+
     /// A worker runs a function from now on. Returns whether it does: another may have it, or it may be the server's.
     pub(crate) fn register(
         &mut self,
