@@ -225,3 +225,24 @@ fn a_worker_that_reattaches_takes_up_its_triggers_and_its_late_frames_bind_nothi
     set(&mut world, writer, "h", 1..=1);
     assert_eq!(world.asked(back), ["f h/a create 1 #1 @2"], "once");
 }
+
+#[test]
+fn how_many_were_dropped_is_told_to_the_handler_also_when_a_condition_skips_the_next_event() {
+    let mut world = bounded(3, 1 << 20);
+    let (writer, handler) = (world.worker(), world.worker());
+    world.registers(handler, "if");
+    world.handles(handler, "stream", "f", r#"{"stream_name":"s","condition_function_id":"if"}"#);
+    set(&mut world, writer, "g", 1..=5);
+    let mut told = Vec::new();
+    for answer in ["false", "false", "true", "null"] {
+        let call = world.one_call(handler);
+        told.push(call.to_string());
+        world.returns(handler, &call, answer);
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    if g/a create 1 #1 @2
+    if g/a update 4 #4 @8 skipped 2
+    if g/a update 5 #5 @10 skipped 2
+    f g/a update 5 #5 @10 skipped 2
+    "#);
+}

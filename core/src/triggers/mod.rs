@@ -253,16 +253,22 @@ impl Triggers {
         let Some(binding) = self.bindings.get_mut(&key) else { return };
         let Some(running) = binding.queue.running(group) else { return };
         let function = binding.handler.function(running.stage).clone();
+        let revision = running.event.revision;
         let failure = match running.stage.after(answered.outcome) {
             After::Call => {
                 running.stage = Stage::Handler;
                 return binding.ask(turn, functions, key, group);
             }
-            After::Skipped(failure) => failure,
+            After::Skipped(failure) => {
+                // The handler has not heard of them.
+                let skipped = running.skipped;
+                binding.queue.tell_again(skipped);
+                failure
+            }
             After::Done(outcome) => outcome.err(),
         };
         if let Some(error) = failure {
-            let (group, revision) = (group.clone(), running.event.revision);
+            let group = group.clone();
             turn.effects.push(Effect::Note(Notice::HandlerFailed { function, group, revision, error }));
         }
         if binding.queue.next(group, binding.handler.first()) {

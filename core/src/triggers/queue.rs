@@ -123,6 +123,11 @@ impl Queue {
         }
     }
 
+    /// So many dropped events were to be told with an event that the handler did not get.
+    pub(super) fn tell_again(&mut self, skipped: u64) {
+        self.skipped += skipped;
+    }
+
     /// How many events were dropped since nothing waited, once nothing waits again.
     pub(super) fn end_of_burst(&mut self) -> Option<u64> {
         (self.burst > 0 && self.waiting.is_empty()).then(|| std::mem::take(&mut self.burst))
