@@ -246,3 +246,15 @@ fn how_many_were_dropped_is_told_to_the_handler_also_when_a_condition_skips_the_
     f g/a update 5 #5 @10 skipped 2
     "#);
 }
+
+#[test]
+fn what_waits_for_a_handler_holds_no_state_of_its_group() {
+    let mut world = World::in_memory();
+    let (writer, handler) = (world.worker(), world.worker());
+    world.handles(handler, "stream", "f", r#"{"stream_name":"s","item_id":"a"}"#);
+    world.set(writer, "1", "g", "large", r#""not the handler's""#);
+    world.trace.clear();
+    world.set(writer, "2", "g", "a", "null");
+    let invoke = world.trace.iter().find(|effect| effect.contains("Invoke")).expect("a call");
+    assert!(!invoke.contains("not the handler's"), "it would not be counted: {invoke}");
+}

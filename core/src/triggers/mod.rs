@@ -22,7 +22,7 @@ use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::{BindingKey, GateKey, JoinKey, WorkerKey};
 use crate::name::{GroupName, GroupPath, ItemId, StreamName, TriggerId};
-use crate::store::{Event, Joined};
+use crate::store::{Event, EventKind, Joined, Snapshot};
 use crate::time::Mono;
 use crate::turn::Turn;
 use crate::wire::text::{push_json_member, push_string, push_text_member};
@@ -226,6 +226,10 @@ impl Triggers {
                 matching.extend(filters.get(&(group.clone(), item.clone())).into_iter().flatten().copied());
             }
         }
+        if matching.is_empty() {
+            return;
+        }
+        let event = &for_handlers(event);
         for key in matching {
             let Some(binding) = self.bindings.get_mut(&key) else { continue };
             let first = binding.handler.first();
@@ -400,6 +404,16 @@ impl Triggers {
             _ => false,
         }
     }
+}
+
+/// An event as it waits for handlers: without its group's state, which they are not told. It would keep what was stored
+/// then, and nobody would count that.
+fn for_handlers(event: &Arc<Event>) -> Arc<Event> {
+    let EventKind::Replaced { change, value, .. } = &event.kind else { return Arc::clone(event) };
+    let group = Snapshot::default();
+    let kind = EventKind::Replaced { change: *change, value: value.clone(), group };
+    let (group, item) = (event.group.clone(), event.item.clone());
+    Arc::new(Event { group, item, kind, revision: event.revision, stamp: event.stamp })
 }
 
 /// What the handlers of a join and of its leave are given.
