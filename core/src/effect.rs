@@ -144,7 +144,8 @@ pub enum Notice {
         /// Which function.
         function: FunctionId,
     },
-    /// After that: so many events were dropped until it had caught up, or until its trigger was gone.
+    /// So many events were dropped: from then on until it had caught up, or with those that waited for it when its
+    /// trigger was gone.
     EventsDropped {
         /// Of which function.
         function: FunctionId,

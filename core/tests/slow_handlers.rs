@@ -258,3 +258,26 @@ fn what_waits_for_a_handler_holds_no_state_of_its_group() {
     let invoke = world.trace.iter().find(|effect| effect.contains("Invoke")).expect("a call");
     assert!(!invoke.contains("not the handler's"), "it would not be counted: {invoke}");
 }
+
+#[test]
+fn a_trigger_that_ends_while_nothing_waits_has_lost_nothing() {
+    let mut world = World::in_memory();
+    let (writer, handler) = writer_and_handler(&mut world);
+    set(&mut world, writer, "g", 1..=1);
+    world.unbinds(handler, "f");
+    assert!(world.notes.is_empty(), "{:?}", world.notes);
+}
+
+#[test]
+fn a_trigger_that_ends_tells_all_that_it_lost() {
+    let mut world = bounded(3, 1 << 20);
+    let (writer, handler) = writer_and_handler(&mut world);
+    set(&mut world, writer, "g", 1..=5);
+    assert_eq!(world.noted(), ["f is too slow"]);
+    world.unbinds(handler, "f");
+    assert_eq!(world.noted(), ["f lost 4"], "two before and two with it; the first is being handled");
+    let call = world.one_call(handler);
+    world.returns(handler, &call, "null");
+    assert!(world.heard(handler).is_empty());
+    assert!(world.notes.is_empty());
+}

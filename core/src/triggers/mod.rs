@@ -208,8 +208,9 @@ impl Triggers {
                 self.of_streams.remove(&stream);
             }
         }
-        if queue.len() > 0 {
-            let (function, count) = (handler.function, queue.len() as u64);
+        let is_running = matches!(owner, Owner::Worker(_));
+        if let Some(count) = queue.lost(is_running) {
+            let function = handler.function;
             turn.effects.push(Effect::Note(Notice::EventsDropped { function, count }));
         }
     }

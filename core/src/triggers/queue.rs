@@ -133,8 +133,16 @@ impl Queue {
         (self.burst > 0 && self.waiting.is_empty()).then(|| std::mem::take(&mut self.burst))
     }
 
+    /// How many events are lost with the queue, those dropped since nothing waited included. What is being handled
+    /// is lost as well unless somebody `is_running` it.
+    pub(super) fn lost(&self, is_running: bool) -> Option<u64> {
+        let running = if is_running { 0 } else { self.lanes.len() };
+        let lost = self.burst + (self.waiting.len() + running) as u64;
+        (lost > 0).then_some(lost)
+    }
+
     /// How many events wait or are being handled.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.lanes.len() + self.waiting.len()
     }
 }
