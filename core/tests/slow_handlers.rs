@@ -281,3 +281,23 @@ fn a_trigger_that_ends_tells_all_that_it_lost() {
     assert!(world.heard(handler).is_empty());
     assert!(world.notes.is_empty());
 }
+
+#[test]
+fn an_event_waits_for_a_busy_worker_as_long_as_it_takes_and_then_has_all_its_time() {
+    let mut config = CoreConfig::default();
+    config.limits.calls_in_flight = 1;
+    let mut world = World::with_config(config);
+    let (writer, handler) = writer_and_handler(&mut world);
+    for group in ["1", "2", "3"] {
+        set(&mut world, writer, group, 1..=1);
+    }
+    for _ in 0..3 {
+        let call = world.one_call(handler);
+        world.pass(29_999);
+        world.tick();
+        assert!(world.heard(handler).is_empty(), "one at a time");
+        world.returns(handler, &call, "null");
+    }
+    assert!(world.notes.is_empty(), "{:?}", world.notes);
+    assert_eq!(world.core.next_deadline(), None);
+}

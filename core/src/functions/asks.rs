@@ -36,6 +36,15 @@ pub(crate) enum Absent {
     Waits,
 }
 
+impl Ask {
+    /// Until when a place at a busy worker is waited for. A join can't wait for ever. An event or a leave can: whoever
+    /// asks bounds how many there are, and the worker's calls end.
+    pub(super) fn waits_for_place(&self, call_ends: Mono) -> Option<Mono> {
+        let hurries = matches!(self.purpose, Purpose::Gate { .. });
+        self.deadline.or(hurries.then_some(call_ends))
+    }
+}
+
 /// What an ask waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitsFor {
@@ -48,7 +57,8 @@ pub(super) enum WaitsFor {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) ask: Ask,
-    pub(super) until: Mono,
+    /// `None` is for as long as it takes.
+    pub(super) until: Option<Mono>,
     pub(super) what: WaitsFor,
 }
 
@@ -74,7 +84,7 @@ impl Asks {
                 self.by_worker.entry(worker).or_default().insert(number);
             }
         }
-        self.by_deadline.insert((waiting.until, number));
+        self.by_deadline.extend(waiting.until.map(|until| (until, number)));
         self.all.insert(number, waiting);
     }
 
@@ -121,7 +131,9 @@ impl Asks {
 
     fn remove(&mut self, number: u64) -> Option<Waiting> {
         let waiting = self.all.remove(&number)?;
-        self.by_deadline.remove(&(waiting.until, number));
+        if let Some(until) = waiting.until {
+            self.by_deadline.remove(&(until, number));
+        }
         match waiting.what {
             WaitsFor::Function => {
                 remove_from(&mut self.by_function, &waiting.ask.function, number);

@@ -186,11 +186,13 @@ impl Functions {
     /// The server calls a function. The answer is among [`Functions::take_answered`], now or later.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask) {
         let Some(&owner) = self.owners.get(&ask.function) else { return self.wait_for_function(turn, ask) };
-        let until = ask.deadline.unwrap_or_else(|| turn.now.mono.after(turn.config.timeouts.call_ms));
+        let call_ends = turn.now.mono.after(turn.config.timeouts.call_ms);
         if self.calls.run_by(owner) >= turn.config.limits.calls_in_flight || self.asks.wait_for_place(owner) {
+            let until = ask.waits_for_place(call_ends);
             return self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(owner) });
         }
-        self.start_ask(turn, ask, owner, until);
+        let deadline = ask.deadline.unwrap_or(call_ends);
+        self.start_ask(turn, ask, owner, deadline);
     }
 
     /// A worker answers a call. An answer that nobody waits for, or of another worker's call, is ignored.
@@ -282,11 +284,14 @@ impl Functions {
 
     /// Makes calls that waited for a place at this worker.
     fn fill_places(&mut self, turn: &mut Turn<'_>, worker: WorkerKey) {
+        let call_ends = turn.now.mono.after(turn.config.timeouts.call_ms);
         while self.calls.run_by(worker) < turn.config.limits.calls_in_flight
             && let Some(Waiting { ask, until, .. }) = self.asks.take_for_place(worker)
         {
             match self.owners.get(&ask.function) {
-                Some(&owner) if owner == worker => self.start_ask(turn, ask, owner, until),
+                Some(&owner) if owner == worker => {
+                    self.start_ask(turn, ask, owner, until.unwrap_or(call_ends));
+                }
                 // It was unregistered meanwhile, and may be another's.
                 _ => self.ask(turn, ask),
             }
@@ -300,7 +305,7 @@ impl Functions {
             Absent::Waits => ask.deadline,
         };
         match until.filter(|until| *until > turn.now.mono) {
-            Some(until) => self.asks.insert(Waiting { ask, until, what: WaitsFor::Function }),
+            Some(_) => self.asks.insert(Waiting { ask, until, what: WaitsFor::Function }),
             None => {
                 let outcome = Err(not_found(&ask.function));
                 self.answered.push(Answered { purpose: ask.purpose, outcome, vanished: false });
