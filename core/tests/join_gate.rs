@@ -397,3 +397,32 @@ fn a_session_that_is_behind_when_its_gate_opens_gets_its_state_with_the_others()
     world.drained(session);
     assert_eq!(fate(&mut world, session), "in");
 }
+
+#[test]
+fn a_join_waits_for_a_gate_whose_worker_is_busy_and_has_failed_when_that_takes_too_long() {
+    let mut config = fail_closed();
+    config.limits.calls_in_flight = 1;
+    let (mut world, worker) = gated(config);
+    let caller = world.worker();
+    world.registers(worker, "slow");
+    world.call(caller, "1", "slow", "1");
+    let slow = world.one_call(worker);
+    let [one, two] = [world.session(), world.session()];
+    world.join(one, "one", "g", "");
+    world.join(two, "two", "g", "");
+    assert_eq!(fate(&mut world, one), "waits");
+    assert!(world.heard(worker).is_empty());
+    world.call(caller, "2", "slow", "2");
+    assert_eq!(world.replies(caller).len(), 1, "a call of a worker does not wait");
+    world.returns(worker, &slow, "null");
+    let call = world.one_call(worker);
+    assert_eq!(call.to_string(), "may one");
+    world.pass(30_000);
+    world.tick();
+    assert_eq!(fate(&mut world, one), "refused");
+    assert_eq!(fate(&mut world, two), "refused");
+    assert!(world.heard(worker).is_empty(), "nobody is asked when no time is left");
+    let mut noted = world.noted();
+    noted.sort();
+    assert_eq!(noted, ["gate may failed for one: TIMEOUT", "gate may failed for two: overloaded"]);
+}

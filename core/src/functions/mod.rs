@@ -217,6 +217,17 @@ impl Functions {
 
     /// Answers the calls whose time is up.
     pub(crate) fn expire(&mut self, turn: &mut Turn<'_>) {
+        // First those that wait: they are not to take the places of the others for no time at all.
+        for Waiting { ask, what, .. } in self.asks.take_due(turn.now.mono) {
+            let error = match what {
+                WaitsFor::Function => not_found(&ask.function),
+                WaitsFor::Place(_) => {
+                    let message = format!("the worker of `{}` had no time for the call", ask.function);
+                    CallError::new(code::OVERLOADED, message)
+                }
+            };
+            self.answer(turn, Asker::Server(ask.purpose), Err(error), false);
+        }
         for call in self.calls.remove_due(turn.now.mono) {
             let function = &call.function;
             let message = match call.asker {
@@ -228,16 +239,6 @@ impl Functions {
             };
             self.answer(turn, call.asker, Err(CallError::new(code::TIMEOUT, message)), false);
             self.fill_places(turn, call.worker);
-        }
-        for Waiting { ask, what, .. } in self.asks.take_due(turn.now.mono) {
-            let error = match what {
-                WaitsFor::Function => not_found(&ask.function),
-                WaitsFor::Place(_) => {
-                    let message = format!("the worker of `{}` had no time for the call", ask.function);
-                    CallError::new(code::OVERLOADED, message)
-                }
-            };
-            self.answer(turn, Asker::Server(ask.purpose), Err(error), false);
         }
     }
 
