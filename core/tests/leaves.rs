@@ -1,0 +1,419 @@
+//! The handlers of `stream:leave`: every allowed join has its leave, and it is told once.
+
+mod driver;
+
+use driver::World;
+use headwater_core::Input;
+use headwater_core::config::CoreConfig;
+use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::time::Mono;
+
+/// A worker with a handler `bye` of all leaves.
+fn watched(world: &mut World) -> WorkerKey {
+    let worker = world.worker();
+    world.handles(worker, "stream:leave", "bye", "{}");
+    worker
+}
+
+/// One with a gate `may` as well.
+fn gated(world: &mut World) -> WorkerKey {
+    let worker = watched(world);
+    world.handles(worker, "stream:join", "may", "{}");
+    worker
+}
+
+/// A subscription to group `g` that its gate allows.
+#[track_caller]
+fn allowed(world: &mut World, worker: WorkerKey, session: SessionKey, subscription: &str) {
+    world.join(session, subscription, "g", "");
+    let call = world.one_call(worker);
+    assert_eq!(call.to_string(), format!("may {subscription}"));
+    world.returns(worker, &call, "null");
+    world.seen(session);
+}
+
+#[test]
+fn a_leave_is_told_what_its_join_was_told() {
+    let mut config = CoreConfig::default();
+    config.access.auth_function = headwater_core::name::FunctionId::new("auth", &config.limits).ok();
+    let mut world = World::with_config(config);
+    let worker = gated(&mut world);
+    world.registers(worker, "auth");
+    let session = world.session();
+    let call = world.one_call(worker);
+    world.returns(worker, &call, r#"{"context":{"user": 1.0}}"#);
+    let mut told = String::new();
+    for (subscription, item) in [("of g", ""), ("of a", "a")] {
+        world.join(session, subscription, "g", item);
+        let join = world.one_call(worker);
+        world.returns(worker, &join, "null");
+        world.leave(session, subscription);
+        assert!(world.heard(worker).is_empty(), "the log is to forget the join first");
+        world.settle();
+        let leave = world.one_call(worker);
+        let data = |frame: &str| frame[frame.find("\"data\"").unwrap()..].to_owned();
+        assert_eq!(data(&leave.frame), data(&join.frame));
+        told.push_str(&format!("{} {}\n", leave.function, data(&leave.frame)));
+        world.returns(worker, &leave, r#"{"unauthorized":true}"#);
+    }
+    world.hangs_up(worker);
+    world.leaves(session);
+    assert!(world.notes.is_empty());
+    insta::assert_snapshot!(told, @r#"
+    bye "data":{"subscription_id":"of g","stream_name":"s","group_id":"g","id":null,"context":{"user": 1.0}}}
+    bye "data":{"subscription_id":"of a","stream_name":"s","group_id":"g","id":"a","context":{"user": 1.0}}}
+    "#);
+}
+
+#[test]
+fn each_allowed_join_has_one_leave_however_it_ends() {
+    for durable in [false, true] {
+        let mut world = if durable { World::durable() } else { World::in_memory() };
+        let worker = gated(&mut world);
+        let session = world.session();
+        for subscription in ["left", "closed", "closed too", "refused"] {
+            world.join(session, subscription, "g", "");
+        }
+        for call in world.calls(worker) {
+            let refused = call.subscription() == "refused";
+            world.returns(worker, &call, if refused { r#"{"unauthorized":true}"# } else { "null" });
+        }
+        world.leave(session, "left");
+        world.leave(session, "left");
+        world.settle();
+        assert_eq!(world.asked(worker), ["bye left"]);
+        world.leaves(session);
+        world.input(Input::SessionDisconnected { session });
+        world.settle();
+        assert_eq!(world.asked(worker), ["bye closed", "bye closed too"]);
+        world.input(Input::Stop);
+        world.settle();
+        assert!(world.heard(worker).is_empty());
+    }
+}
+
+#[test]
+fn leaves_after_which_a_client_joins_again_are_told_each() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    for _ in 0..3 {
+        allowed(&mut world, worker, session, "sub");
+        world.join(session, "sub", "g", "");
+        assert_eq!(world.seen(session).len(), 1, "a fresh sync");
+        world.leave(session, "sub");
+        world.settle();
+        assert_eq!(world.returns_to_all(worker, "null"), ["bye sub"]);
+    }
+}
+
+#[test]
+fn a_subscription_that_overflows_and_is_resynchronised_has_not_left() {
+    let mut world = World::in_memory();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    for _ in 0..2 {
+        world.overflow(session);
+        world.drained(session);
+    }
+    world.overflow(session);
+    assert!(world.heard(worker).is_empty());
+    world.leaves(session);
+    assert_eq!(world.asked(worker), ["bye sub"]);
+}
+
+#[test]
+fn a_leave_is_told_after_its_gate_has_answered_also_when_the_connection_is_gone() {
+    for (answer, expected) in
+        [("null", &["bye sub"][..]), (r#"{"unauthorized":true}"#, &[]), ("false", &["bye sub"])]
+    {
+        for closes in [false, true] {
+            let mut world = World::durable();
+            let worker = gated(&mut world);
+            let session = world.session();
+            world.join(session, "sub", "g", "");
+            let call = world.one_call(worker);
+            if closes {
+                world.leaves(session);
+            } else {
+                world.leave(session, "sub");
+            }
+            world.settle();
+            assert!(world.heard(worker).is_empty(), "the gate may still refuse");
+            world.returns(worker, &call, answer);
+            world.settle();
+            assert_eq!(world.asked(worker), expected, "{answer}");
+            assert!(world.seen(session).is_empty(), "nobody waits for it");
+        }
+    }
+}
+
+#[test]
+fn a_handler_of_leaves_is_for_the_stream_that_it_names_and_under_its_condition() {
+    let mut world = World::in_memory();
+    let worker = world.worker();
+    world.handles(worker, "streams:leave", "of s", r#"{"stream_name":"s"}"#);
+    world.handles(worker, "stream:leave", "of t", r#"{"stream_name":"t"}"#);
+    world.registers(worker, "if");
+    world.handles(worker, "stream:leave", "maybe", r#"{"condition_function_id":"if"}"#);
+    for answer in ["false", "true", "throws"] {
+        let session = world.session();
+        world.join(session, answer, "g", "");
+        world.leaves(session);
+        let calls = world.calls(worker);
+        assert_eq!(
+            calls.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [format!("of s {answer}"), format!("if {answer}")]
+        );
+        match answer {
+            "throws" => calls.iter().for_each(|call| world.throws(worker, call)),
+            answer => calls.iter().for_each(|call| world.returns(worker, call, answer)),
+        }
+        let then = world.asked(worker);
+        assert_eq!(then, if answer == "true" { vec!["maybe true"] } else { vec![] });
+    }
+    assert_eq!(
+        world.noted(),
+        ["of s failed at the leave of throws: E", "if failed at the leave of throws: E"]
+    );
+}
+
+#[test]
+fn a_leave_waits_for_a_handler_whose_worker_has_vanished() {
+    let mut world = World::in_memory();
+    let worker = gated(&mut world);
+    let [one, two] = [world.session(), world.session()];
+    allowed(&mut world, worker, one, "one");
+    allowed(&mut world, worker, two, "two");
+    world.hangs_up(worker);
+    world.leaves(one);
+    world.pass(29_999);
+    world.tick();
+    let back = gated(&mut world);
+    assert_eq!(world.asked(back), ["bye one"]);
+    world.leaves(two);
+    world.hangs_up(back);
+    let mut noted = world.noted();
+    noted.sort();
+    assert_eq!(
+        noted,
+        ["one", "two"].map(|sub| format!("bye failed at the leave of {sub}: invocation_stopped"))
+    );
+    let back = gated(&mut world);
+    assert!(world.heard(back).is_empty(), "what was begun is not told again");
+}
+
+#[test]
+fn leaves_wait_for_a_busy_worker_as_long_as_it_takes() {
+    let mut config = CoreConfig::default();
+    config.limits.calls_in_flight = 1;
+    let mut world = World::with_config(config);
+    let worker = watched(&mut world);
+    let session = world.session();
+    for subscription in ["1", "2", "3"] {
+        world.join(session, subscription, "g", "");
+    }
+    world.leaves(session);
+    world.settle();
+    for subscription in ["1", "2", "3"] {
+        let call = world.one_call(worker);
+        assert_eq!(call.subscription(), subscription);
+        world.pass(29_999);
+        world.tick();
+        world.returns(worker, &call, "null");
+    }
+    assert!(world.notes.is_empty());
+}
+
+#[test]
+fn a_leave_is_told_only_after_the_log_has_forgotten_its_join() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.persist();
+    assert!(
+        world.synced.len() < world.synced.len() + world.written.len(),
+        "nobody waits for a join's record"
+    );
+    world.leave(session, "sub");
+    assert!(world.in_flight.as_ref().is_some_and(|batch| batch.sync));
+    assert!(world.heard(worker).is_empty());
+    world.persist();
+    assert_eq!(world.asked(worker), ["bye sub"]);
+}
+
+#[test]
+fn joins_are_written_down_only_while_somebody_wants_to_know_of_leaves() {
+    let mut world = World::durable();
+    let session = world.session();
+    world.join(session, "before", "g", "");
+    let worker = world.worker();
+    world.handles(worker, "stream:leave", "bye", r#"{"stream_name":"other"}"#);
+    world.join(session, "of another stream", "g", "");
+    assert!(world.in_flight.is_none());
+    world.handles(worker, "stream:leave", "bye", r#"{"stream_name":"s"}"#);
+    world.join(session, "watched", "g", "");
+    assert!(world.in_flight.is_some());
+    world.settle();
+    world.leave(session, "before");
+    assert_eq!(world.asked(worker), ["bye before"], "it is told all the same");
+}
+
+#[test]
+fn after_a_crash_leaves_are_told_once_when_a_handler_registers() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    for subscription in ["left", "told", "lost", "open"] {
+        allowed(&mut world, worker, session, subscription);
+        world.settle();
+    }
+    world.leave(session, "left");
+    world.settle();
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye left"]);
+    world.leave(session, "told");
+    let whole = world.unsynced().len();
+    world.crash(whole);
+    assert!(world.in_flight.is_none());
+
+    let worker = world.worker();
+    let session = world.session();
+    world.join(session, "new", "g", "");
+    world.handles(worker, "stream:leave", "other", r#"{"stream_name":"t"}"#);
+    world.settle();
+    assert!(world.heard(worker).is_empty());
+    world.handles(worker, "stream:leave", "bye", "{}");
+    assert!(world.heard(worker).is_empty(), "the log is to forget them first");
+    world.settle();
+    let calls = world.calls(worker);
+    assert_eq!(
+        calls.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["bye lost", "bye open"],
+        "the record of the other was in the log: it may have been told"
+    );
+    world.handles(worker, "stream:leave", "bye", r#"{"stream_name":"s"}"#);
+    world.binds(worker, "again", "stream:leave", "bye", "{}");
+    world.settle();
+    assert!(world.heard(worker).is_empty(), "each function once");
+    world.handles(worker, "stream:leave", "another", r#"{"stream_name":"s"}"#);
+    assert_eq!(world.asked(worker), ["another lost", "another open"], "one that comes later");
+
+    let whole = world.unsynced().len();
+    world.crash(whole);
+    let worker = watched(&mut world);
+    world.settle();
+    assert!(world.heard(worker).is_empty(), "nothing is owed any more");
+}
+
+#[test]
+fn what_a_crash_takes_of_the_log_is_told_later_or_never_but_not_twice() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.settle();
+    world.crash(0);
+    let worker = watched(&mut world);
+    world.settle();
+    assert!(world.heard(worker).is_empty(), "the join was not synced: a power loss takes it");
+
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.set(worker, "sync", "g", "a", "1");
+    world.settle();
+    world.heard(worker);
+    world.crash(0);
+    for _ in 0..3 {
+        let worker = watched(&mut world);
+        assert!(world.in_flight.as_ref().is_some_and(|batch| batch.sync));
+        assert!(world.heard(worker).is_empty());
+        world.crash(0);
+    }
+    let worker = watched(&mut world);
+    world.settle();
+    assert_eq!(world.asked(worker), ["bye sub"]);
+}
+
+#[test]
+fn a_handler_that_is_back_within_the_grace_of_a_restart_is_told_and_the_rest_is_forgotten() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.settle();
+    let whole = world.unsynced().len();
+    world.crash(whole);
+    let worker = watched(&mut world);
+    world.settle();
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye sub"]);
+    assert_eq!(world.core.next_deadline(), Some(Mono(30_000)));
+    world.pass(30_000);
+    world.tick();
+    world.handles(worker, "stream:leave", "late", "{}");
+    world.settle();
+    assert!(world.heard(worker).is_empty());
+    assert_eq!(world.core.next_deadline(), None);
+}
+
+#[test]
+fn a_stop_tells_all_leaves_and_their_handlers_may_write() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    for subscription in ["one", "two"] {
+        allowed(&mut world, worker, session, subscription);
+    }
+    world.join(session, "waits", "g", "");
+    let gate = world.one_call(worker);
+    world.input(Input::Stop);
+    world.settle();
+    let calls = world.calls(worker);
+    assert_eq!(calls.iter().map(ToString::to_string).collect::<Vec<_>>(), ["bye one", "bye two"]);
+    world.set(worker, "mine", "g", "a", "1");
+    world.settle();
+    assert_eq!(world.replies(worker), [r#"mine: {"new_value":1,"old_value":null}"#]);
+    assert_eq!(world.seen(session), ["g/a create 1 #1 @2"], "who has not gone sees it");
+    calls.iter().for_each(|call| world.returns(worker, call, "null"));
+    assert!(!world.stopped, "a gate may still allow a join");
+    world.leaves(session);
+    world.returns(worker, &gate, "null");
+    assert!(!world.stopped);
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye waits"]);
+    assert!(world.stopped);
+    assert_eq!(world.core.next_deadline(), None);
+}
+
+#[test]
+fn a_server_that_stops_takes_no_joins() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.input(Input::Stop);
+    world.join(session, "late", "g", "");
+    world.leave(session, "sub");
+    world.leaves(session);
+    let late = world.session_at("/stream/s/g");
+    world.settle();
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye sub"]);
+    assert!(world.stopped && world.seen(late).is_empty());
+}
+
+#[test]
+fn a_graceful_stop_owes_no_leaves_after_the_next_start() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.input(Input::Stop);
+    world.settle();
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye sub"]);
+    world.crash(0);
+    let worker = watched(&mut world);
+    world.settle();
+    assert!(world.heard(worker).is_empty());
+}
