@@ -417,3 +417,28 @@ fn a_graceful_stop_owes_no_leaves_after_the_next_start() {
     world.settle();
     assert!(world.heard(worker).is_empty());
 }
+
+#[test]
+fn a_leave_whose_write_fails_is_not_told_and_that_is_noted() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    for subscription in ["one", "two", "three"] {
+        allowed(&mut world, worker, session, subscription);
+        world.settle();
+    }
+    world.leave(session, "one");
+    world.fail();
+    assert_eq!(world.noted(), ["1 leaves are not told"]);
+    assert!(world.heard(worker).is_empty());
+    world.leave(session, "two");
+    assert_eq!(world.noted(), ["1 leaves are not told"]);
+    world.join(session, "later", "h", "");
+    let call = world.one_call(worker);
+    world.returns(worker, &call, "null");
+    world.leave(session, "later");
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye later"], "no log knows of that one");
+    world.input(Input::Stop);
+    assert_eq!(world.noted(), ["1 leaves are not told"]);
+    assert!(world.stopped, "a stop waits for nothing that can't come");
+}

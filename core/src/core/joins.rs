@@ -176,8 +176,10 @@ impl Rooms {
         match ended {
             Ended::Gated(gate) => self.triggers.abandon_gate(gate),
             Ended::Open { join, key } => {
-                if let Some(key) = key {
-                    self.store.left(key, &mut self.outputs);
+                if let Some(key) = key
+                    && !self.store.left(key, &mut self.outputs)
+                {
+                    return turn.effects.push(Effect::Note(Notice::LeavesUntold { count: 1 }));
                 }
                 self.triggers.leave(turn, &mut self.functions, join, key);
             }

@@ -53,13 +53,14 @@ impl Store {
     }
 
     /// Forgets it. [`Output::Left`] comes out once that is durable: only then may the leave be told to anybody, so
-    /// that it is not told again after a crash. After a failed write it never comes out.
-    pub(crate) fn left(&mut self, key: JoinKey, out: &mut Vec<Output>) {
+    /// that it is not told again after a crash. After a failed write it never comes out: `false`.
+    pub(crate) fn left(&mut self, key: JoinKey, out: &mut Vec<Output>) -> bool {
         if self.commits.failure().is_some() {
-            return;
+            return false;
         }
         let batch = self.commits.append(&Record::Left { key });
         self.after(Some(batch), Waiting::Left(key), out);
+        true
     }
 
     /// The joins that the log holds without a leave: of a process that crashed, in the order in which they were
