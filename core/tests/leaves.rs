@@ -442,3 +442,29 @@ fn a_leave_whose_write_fails_is_not_told_and_that_is_noted() {
     assert_eq!(world.noted(), ["1 leaves are not told"]);
     assert!(world.stopped, "a stop waits for nothing that can't come");
 }
+
+#[test]
+fn a_stop_waits_for_no_leave_beyond_its_deadline_and_nobody_is_called_after_it() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    world.handles(worker, "stream", "slow", r#"{"stream_name":"s"}"#);
+    allowed(&mut world, worker, session, "sub");
+    world.join(session, "waits", "g", "");
+    world.set(worker, "1", "g", "a", "1");
+    world.set(worker, "2", "g", "a", "2");
+    world.settle();
+    world.heard(worker);
+    world.input(Input::Stop);
+    world.settle();
+    assert_eq!(world.asked(worker), ["bye sub"]);
+    world.pass(9_999);
+    world.tick();
+    assert!(!world.stopped);
+    world.pass(1);
+    world.tick();
+    assert!(world.stopped);
+    assert!(world.heard(worker).is_empty());
+    assert_eq!(world.trace.last().map(String::as_str), Some("Stopped"));
+    assert_eq!(world.core.next_deadline(), None);
+}

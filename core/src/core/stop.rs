@@ -48,14 +48,15 @@ impl Rooms {
                 self.stopping = Some(Stopping::Until(deadline));
                 true
             }
-            Some(Stopping::Until(deadline)) if deadline <= turn.now.mono => {
-                self.stopping = Some(Stopping::Done);
+            Some(Stopping::Until(deadline)) if deadline <= turn.now.mono && !self.functions.is_idle() => {
                 self.functions.stop_all(turn);
-                turn.effects.push(Effect::Stopped);
                 true
             }
-            Some(Stopping::Until(_)) if self.functions.is_idle() && self.store.is_idle() => {
+            Some(Stopping::Until(deadline))
+                if self.functions.is_idle() && (self.store.is_idle() || deadline <= turn.now.mono) =>
+            {
                 self.stopping = Some(Stopping::Done);
+                self.functions.stop_all(turn);
                 turn.effects.push(Effect::Stopped);
                 true
             }

@@ -55,6 +55,8 @@ pub(crate) struct Functions {
     calls: Calls,
     asks: Asks,
     answered: Vec<Answered>,
+    /// The server has stopped: it calls nobody any more.
+    stopped: bool,
 }
 
 /// More functions of workers that went away are not waited for.
@@ -183,8 +185,12 @@ impl Functions {
         self.start(turn, payload, Call { asker: Asker::Worker(caller), function, worker: owner, deadline });
     }
 
-    /// The server calls a function. The answer is among [`Functions::take_answered`], now or later.
+    /// The server calls a function. The answer is among [`Functions::take_answered`], now or later; after
+    /// [`Functions::stop_all`] never.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask) {
+        if self.stopped {
+            return;
+        }
         let Some(&owner) = self.owners.get(&ask.function) else { return self.wait_for_function(turn, ask) };
         let call_ends = turn.now.mono.after(turn.config.timeouts.call_ms);
         if self.calls.run_by(owner) >= turn.config.limits.calls_in_flight || self.asks.wait_for_place(owner) {
@@ -242,8 +248,9 @@ impl Functions {
         }
     }
 
-    /// The server stops and waits no longer: answers every call that is still running.
+    /// The server stops and waits no longer: answers every call that is still running, and makes no more of its own.
     pub(crate) fn stop_all(&mut self, turn: &mut Turn<'_>) {
+        self.stopped = true;
         let error = || {
             let message = "the server stopped before the function answered";
             Err(CallError::new(code::INVOCATION_STOPPED, message))
