@@ -468,3 +468,23 @@ fn a_stop_waits_for_no_leave_beyond_its_deadline_and_nobody_is_called_after_it()
     assert_eq!(world.trace.last().map(String::as_str), Some("Stopped"));
     assert_eq!(world.core.next_deadline(), None);
 }
+
+#[test]
+fn joins_that_are_given_up_at_their_gate_do_not_pile_up_without_bound() {
+    let mut world = World::in_memory();
+    let worker = gated(&mut world);
+    let session = world.session();
+    let mut refused = None;
+    for n in 0..100_100 {
+        world.join(session, "sub", "g", "");
+        world.leave(session, "sub");
+        world.trace.clear();
+        if n % 1_000 == 0 {
+            world.heard(worker);
+        }
+        if refused.is_none() && world.seen(session).iter().any(|frame| frame == "! overloaded") {
+            refused = Some(n);
+        }
+    }
+    assert_eq!(refused, Some(100_001));
+}

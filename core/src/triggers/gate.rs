@@ -54,6 +54,8 @@ struct Gate {
 pub(super) struct Gates {
     open: BTreeMap<GateKey, Gate>,
     by_deadline: BTreeSet<(Mono, GateKey)>,
+    /// How many of them nobody waits for.
+    abandoned: usize,
     next: u64,
 }
 
@@ -90,8 +92,9 @@ impl Gates {
 
     /// Nobody wants to join any more.
     pub(super) fn abandon(&mut self, key: GateKey) {
-        if let Some(gate) = self.open.get_mut(&key) {
+        if let Some(gate) = self.open.get_mut(&key).filter(|gate| !gate.abandoned) {
             gate.abandoned = true;
+            self.abandoned += 1;
         }
     }
 
@@ -159,6 +162,11 @@ impl Gates {
         verdicts
     }
 
+    /// How many joins are to be decided that nobody wants any more.
+    pub(super) fn abandoned(&self) -> usize {
+        self.abandoned
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
@@ -170,6 +178,7 @@ impl Gates {
     fn close(&mut self, key: GateKey) -> Option<Gate> {
         let gate = self.open.remove(&key)?;
         self.by_deadline.remove(&(gate.until, key));
+        self.abandoned -= usize::from(gate.abandoned);
         Some(gate)
     }
 }

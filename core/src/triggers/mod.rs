@@ -376,9 +376,9 @@ impl Triggers {
         Answer::Listing { of: "triggers", entries }
     }
 
-    /// How many leaves are on their way to their handlers.
+    /// How many leaves are on their way to their handlers, or will be if a join that was given up is allowed.
     pub(crate) fn leaves(&self) -> usize {
-        self.leaves.len()
+        self.leaves.len() + self.gates.abandoned()
     }
 
     /// Whether every join is decided and every leave told.
