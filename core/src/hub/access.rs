@@ -75,11 +75,13 @@ impl Hub {
         }
         let mut joins = Vec::new();
         for (id, subscription) in &mut session.subscriptions {
+            let Progress::Held(place) = subscription.state else { continue };
             subscription.state = Progress::Gated(None);
-            joins.push(joined(id, &subscription.target, &context));
+            joins.push((place, joined(id, &subscription.target, &context)));
         }
         session.access = Access::Granted { context };
-        joins
+        joins.sort_by_key(|(place, _)| *place);
+        joins.into_iter().map(|(_, join)| join).collect()
     }
 
     /// Nobody vouches for a session: its joins are refused, and it is closed.

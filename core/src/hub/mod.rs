@@ -47,8 +47,8 @@ struct Subscription {
 /// How far a subscription is. Only an open one is sent anything.
 #[derive(Debug)]
 enum Progress {
-    /// It waits until somebody vouches for its connection.
-    Held,
+    /// It waits until somebody vouches for its connection; its place among those that do.
+    Held(u64),
     /// It waits for its gate.
     Gated(Option<GateKey>),
     /// `key` if the log knows of it; `left` once its leave was told, although its connection is still there; `loading`
@@ -89,6 +89,7 @@ pub(crate) struct Hub {
     /// By group, then by item; `None` is the group's own.
     channels: BTreeMap<GroupPath, BTreeMap<Option<ItemId>, Channel>>,
     next_channel: u64,
+    next_held: u64,
     /// The sessions that nobody vouches for, and when they are closed.
     refused: BTreeSet<(Mono, SessionKey)>,
 }
@@ -150,7 +151,10 @@ impl Hub {
                         let join = joined(subscription, target, context);
                         (Progress::Gated(None), Join::New(join))
                     }
-                    _ => (Progress::Held, Join::Nothing),
+                    _ => {
+                        self.next_held += 1;
+                        (Progress::Held(self.next_held), Join::Nothing)
+                    }
                 };
                 let new = Subscription { target: target.clone(), state };
                 session.subscriptions.insert(subscription.clone(), new);
@@ -423,7 +427,7 @@ impl Session {
         for subscription in self.subscriptions.values_mut() {
             subscription.state = match subscription.state {
                 Progress::Open { key, loading, .. } => Progress::Open { key, left: true, loading },
-                Progress::Held | Progress::Gated(_) => Progress::Held,
+                Progress::Held(_) | Progress::Gated(_) => Progress::Held(0),
             };
         }
         ended
