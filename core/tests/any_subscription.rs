@@ -106,6 +106,11 @@ impl Subscription {
     }
 }
 
+/// Which subscription a call is about.
+fn number(call: &Call) -> usize {
+    call.subscription().parse().expect("ids are numbers")
+}
+
 struct Model {
     world: World,
     fail_closed: bool,
@@ -276,7 +281,7 @@ impl Model {
 
     fn answer_gate(&mut self, call: &Call, answer: &str) {
         let Some(worker) = self.worker else { return };
-        let subscription = &mut self.subscriptions[call.subscription().parse::<usize>().unwrap()];
+        let subscription = &mut self.subscriptions[number(call)];
         let allows = match answer {
             "throws" => !self.fail_closed,
             answer => answer == "null",
@@ -336,7 +341,7 @@ impl Model {
         self.world.heard(self.writer);
         let calls = self.worker.map(|worker| self.world.calls(worker)).unwrap_or_default();
         for call in calls {
-            let subscription = &mut self.subscriptions[call.subscription().parse::<usize>().unwrap()];
+            let subscription = &mut self.subscriptions[number(&call)];
             if call.function == "may" {
                 self.gates.push(call);
                 continue;

@@ -41,9 +41,7 @@ fn a_handshake_is_shown_to_the_function_once_and_with_all_that_it_may_need() {
     let (mut world, worker) = with_worker(AuthFailure::Close);
     let session = world.session_with_token("s3cret", "/stream/s/g");
     let call = world.one_call(worker);
-    insta::assert_snapshot!(call.frame.replace(call.id.as_deref().unwrap(), "UUID"), @r#"
-    {"type":"invokefunction","invocation_id":"UUID","function_id":"auth","data":{"headers":{"authorization":"Bearer s3cret"},"path":"/stream/s/g","query_params":{"q":["1"]},"addr":"127.0.0.1:9"}}
-    "#);
+    insta::assert_snapshot!(call.frame.replace(call.id.as_deref().unwrap(), "UUID"), @r#"{"type":"invokefunction","invocation_id":"UUID","function_id":"auth","data":{"headers":{"authorization":"Bearer s3cret"},"path":"/stream/s/g","query_params":{"q":["1"]},"addr":"127.0.0.1:9"}}"#);
     world.join(session, "more", "g", "");
     world.returns(worker, &call, r#"{"context":1}"#);
     world.join(session, "late", "h", "");

@@ -7,11 +7,11 @@ use headwater_core::config::CoreConfig;
 use headwater_core::key::WorkerKey;
 use serde_json::Value;
 
-/// The answer to a call without input, its UUIDs and times out of the way.
+/// What a call without input lists.
 fn listed(world: &mut World, worker: WorkerKey, function: &str) -> Vec<Value> {
-    let answer: Value = serde_json::from_str(&world.ask(worker, function, "{}")).unwrap();
-    let (_, list) = answer.as_object().unwrap().iter().next().unwrap();
-    list.as_array().unwrap().clone()
+    let answer: Value = serde_json::from_str(&world.ask(worker, function, "{}")).expect("an answer is JSON");
+    let list = answer.as_object().and_then(|answer| answer.values().next()).expect("an object with a list");
+    list.as_array().expect("a list").clone()
 }
 
 fn lines(list: &[Value]) -> String {
