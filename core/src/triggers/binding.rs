@@ -12,7 +12,7 @@ use crate::name::{FunctionId, GroupName, ItemId, StreamName};
 use crate::wire::worker::{Payload, PayloadData, TriggerRequest};
 
 /// What a trigger waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `stream`: changes and sent events.
     Stream { stream: StreamName, group: Option<GroupName>, item: Option<ItemId> },

@@ -8,6 +8,7 @@ mod binding;
 mod gate;
 mod leave;
 mod queue;
+mod vanished;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use binding::{After, Handler, Kind, Stage};
 use gate::Gates;
 use leave::Leaves;
 use queue::{Pushed, Queue};
+use vanished::Vanished;
 
 #[derive(Debug)]
 struct Binding {
@@ -64,7 +66,7 @@ pub(crate) struct Triggers {
     of_streams: BTreeMap<StreamName, BTreeMap<Filter, BTreeSet<BindingKey>>>,
     of_joins: BTreeSet<BindingKey>,
     of_leaves: BTreeSet<BindingKey>,
-    vanished: BTreeSet<(Mono, BindingKey)>,
+    vanished: Vanished,
     next: u64,
     gates: Gates,
     leaves: Leaves,
@@ -136,14 +138,13 @@ impl Triggers {
         handler: Handler,
         request: TriggerRequest,
     ) -> BindingKey {
-        let same = self.vanished.iter().copied().find(|(_, key)| {
-            self.bindings.get(key).is_some_and(|old| old.kind == kind && old.handler == handler)
-        });
+        let is_same = |key: &BindingKey| self.bindings.get(key).is_some_and(|old| old.handler == handler);
+        let same = self.vanished.alike(&kind, &handler.function).find(|(_, key)| is_same(key));
         let of_worker = self.by_worker.entry(worker).or_default();
         if let Some((until, key)) = same
             && let Some(binding) = self.bindings.get_mut(&key)
         {
-            self.vanished.remove(&(until, key));
+            self.vanished.remove(until, key, &kind, &handler.function);
             of_worker.insert(request.id.clone(), key);
             binding.owner = Owner::Worker(worker);
             binding.request = request;
@@ -182,7 +183,7 @@ impl Triggers {
         for key in self.by_worker.remove(&worker).unwrap_or_default().into_values() {
             if let Some(binding) = self.bindings.get_mut(&key) {
                 binding.owner = Owner::Vanished { until };
-                self.vanished.insert((until, key));
+                self.vanished.insert(until, key, &binding.kind, &binding.handler.function);
             }
         }
     }
@@ -190,7 +191,7 @@ impl Triggers {
     fn remove(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
         let Some(Binding { kind, handler, owner, queue, .. }) = self.bindings.remove(&key) else { return };
         if let Owner::Vanished { until } = owner {
-            self.vanished.remove(&(until, key));
+            self.vanished.remove(until, key, &kind, &handler.function);
         }
         self.of_joins.remove(&key);
         self.of_leaves.remove(&key);
@@ -353,7 +354,7 @@ impl Triggers {
 
     /// Lets go of what was waited for long enough.
     pub(crate) fn expire(&mut self, turn: &mut Turn<'_>) -> Vec<Verdict> {
-        while let Some(&(until, key)) = self.vanished.first()
+        while let Some((until, key)) = self.vanished.first()
             && until <= turn.now.mono
         {
             self.remove(turn, key);
@@ -387,7 +388,7 @@ impl Triggers {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        let vanished = self.vanished.first().map(|(until, _)| *until);
+        let vanished = self.vanished.first().map(|(until, _)| until);
         [vanished, self.gates.next_deadline(), self.leaves.next_deadline()].into_iter().flatten().min()
     }
 
