@@ -70,19 +70,8 @@ impl World {
     }
 
     /// The calls that a worker got since this was asked last; it got nothing else.
-    #[track_caller]
     pub(crate) fn calls(&mut self, worker: WorkerKey) -> Vec<Call> {
-        let read = |frame: String| {
-            let value: Value = serde_json::from_str(&frame).expect("frames are JSON");
-            assert_eq!(value["type"], "invokefunction", "{frame}");
-            Call {
-                id: value["invocation_id"].as_str().map(str::to_owned),
-                function: value["function_id"].as_str().expect("a function").to_owned(),
-                data: value["data"].clone(),
-                frame,
-            }
-        };
-        self.heard(worker).into_iter().map(read).collect()
+        self.heard(worker).into_iter().map(read_call).collect()
     }
 
     /// The same, short.
@@ -96,6 +85,17 @@ impl World {
         let mut calls = self.calls(worker);
         assert_eq!(calls.len(), 1, "{calls:?}");
         calls.remove(0)
+    }
+
+    /// The call of a function that a worker got, among answers to its own calls.
+    #[track_caller]
+    pub(crate) fn one_call_of(&mut self, worker: WorkerKey, function: &str) -> Call {
+        let mut frames = self.heard(worker);
+        frames.retain(|frame| frame.starts_with(r#"{"type":"invokefunction""#));
+        assert_eq!(frames.len(), 1, "{frames:?}");
+        let call = read_call(frames.remove(0));
+        assert_eq!(call.function, function);
+        call
     }
 
     /// A worker answers a call that wants an answer; without a result if `result` is empty.
@@ -157,7 +157,7 @@ impl World {
     }
 }
 
-fn short_note(notice: &Notice) -> String {
+pub(super) fn short_note(notice: &Notice) -> String {
     match notice {
         Notice::HandlerFailed { function, group, revision, error } => {
             format!("{function} failed at {} #{}: {}", group.group, revision.0, error.code)
@@ -173,5 +173,16 @@ fn short_note(notice: &Notice) -> String {
         Notice::LeavesUntold { count } => format!("{count} leaves are not told"),
         Notice::AuthFailed { error, .. } => format!("auth failed: {}", error.code),
         other => format!("{other:?}"),
+    }
+}
+
+pub(super) fn read_call(frame: String) -> Call {
+    let value: Value = serde_json::from_str(&frame).expect("frames are JSON");
+    assert_eq!(value["type"], "invokefunction", "{frame}");
+    Call {
+        id: value["invocation_id"].as_str().map(str::to_owned),
+        function: value["function_id"].as_str().expect("a function").to_owned(),
+        data: value["data"].clone(),
+        frame,
     }
 }

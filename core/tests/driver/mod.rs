@@ -6,6 +6,7 @@
 
 mod handlers;
 mod subscriber;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,8 @@ pub(crate) struct World {
     pub(crate) stopped: bool,
     /// The effects of all steps so far, as text.
     pub(crate) trace: Vec<String>,
+    /// Those since [`World::told`] was asked last.
+    story: Vec<Effect>,
     workers: BTreeMap<WorkerKey, Vec<String>>,
     sessions: BTreeMap<SessionKey, Session>,
     keys: u64,
@@ -132,6 +135,7 @@ impl World {
             closed_sessions: Vec::new(),
             stopped: false,
             trace: Vec::new(),
+            story: Vec::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             keys: 0,
@@ -349,8 +353,14 @@ impl World {
         self.core.handle(self.now, input, &mut effects);
         for effect in effects {
             self.trace.push(format!("{effect:?}"));
+            self.story.push(effect.clone());
             self.carry_out(effect);
         }
+    }
+
+    /// The effects since this was asked last, short, a line each.
+    pub(crate) fn told(&mut self) -> String {
+        std::mem::take(&mut self.story).iter().map(trace::short).collect::<Vec<_>>().join("\n")
     }
 
     fn carry_out(&mut self, effect: Effect) {
