@@ -3,8 +3,10 @@
 mod driver;
 
 use driver::{Call, World};
+use headwater_core::Input;
 use headwater_core::config::{CoreConfig, JoinGate};
 use headwater_core::key::{SessionKey, WorkerKey};
+use headwater_core::rng::Uuid;
 
 /// A worker with a gate `may` for every stream, and group `g` with an item.
 fn gated(config: CoreConfig) -> (World, WorkerKey) {
@@ -425,4 +427,16 @@ fn a_join_waits_for_a_gate_whose_worker_is_busy_and_has_failed_when_that_takes_t
     let mut noted = world.noted();
     noted.sort();
     assert_eq!(noted, ["gate may failed for one: TIMEOUT", "gate may failed for two: overloaded"]);
+}
+
+#[test]
+#[ignore = "a call of the server's own that its worker has no room for is given up, not made later"]
+fn a_gate_whose_worker_had_no_room_for_the_call_opens_no_hole() {
+    let (mut world, worker) = gated(CoreConfig::default());
+    let session = world.session();
+    world.join(session, "sub", "g", "");
+    let call = world.one_call(worker);
+    let invocation_id = call.id.as_deref().and_then(Uuid::parse).expect("the server's ids are UUIDs");
+    world.input(Input::CallNotDelivered { worker, invocation_id });
+    assert_eq!(fate(&mut world, session), "waits");
 }
