@@ -6,6 +6,7 @@
 
 mod bystander;
 mod process;
+mod puppet;
 mod script;
 mod server;
 mod socket;
@@ -14,6 +15,7 @@ mod worker;
 
 pub use bystander::{Bystander, still_joins, still_works};
 pub use process::Process;
+pub use puppet::{Heard, Puppet, PuppetCall, Sdk};
 pub use script::Script;
 pub use server::{Server, Setup, run_to_exit};
 pub use socket::{Incoming, Socket};

@@ -3,7 +3,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::{Process, SCRIPT_DEADLINE, Server};
+use crate::{Process, SCRIPT_DEADLINE, Sdk, Server};
 
 /// A script around a published client, in `tests/node` or `tests/python`. It exits with 0 when everything it
 /// looked at was as it should be.
@@ -21,11 +21,7 @@ impl Script {
 
     /// The same with a token for the worker port; an empty one is none.
     pub fn node_with(server: &Server, script: &str, arguments: &[&str], token: &str) -> Script {
-        let folder = folder("node");
-        needs(&folder.join("node_modules/iii-sdk"), "the npm packages of the tests are");
-        let mut node = Command::new("node");
-        node.args(["--no-warnings", "--experimental-websocket", script]).env("III_TOKEN", token);
-        Script::start(server, script, node.args(arguments).current_dir(folder))
+        Script::start(server, script, node().arg(script).args(arguments).env("III_TOKEN", token))
     }
 
     /// Starts a script of `tests/python`.
@@ -35,12 +31,17 @@ impl Script {
 
     /// The same with a token for the worker port; an empty one is none.
     pub fn python_with(server: &Server, script: &str, arguments: &[&str], token: &str) -> Script {
-        let folder = folder("python");
-        let python = folder.join(".venv/bin/python");
-        needs(&python, "the Python environment of the tests is");
-        let mut python = Command::new(python);
-        python.arg(script).env("III_TOKEN", token);
-        Script::start(server, script, python.args(arguments).current_dir(folder))
+        Script::start(server, script, python().arg(script).args(arguments).env("III_TOKEN", token))
+    }
+
+    /// Starts the puppet of an SDK, with a token for the worker port; an empty one is none.
+    pub(crate) fn puppet(server: &Server, sdk: Sdk, name: &str, token: &str) -> Script {
+        let (mut command, script) = match sdk {
+            Sdk::Node => (node(), "puppet.mjs"),
+            Sdk::Python => (python(), "puppet.py"),
+        };
+        let title = format!("puppet {name} ({sdk:?})");
+        Script::start(server, &title, command.args([script, name]).env("III_TOKEN", token))
     }
 
     /// Starts a script that is not one of the tests' own, such as one of the README, in `folder`; the published
@@ -82,14 +83,40 @@ impl Script {
         self.succeeds().await;
     }
 
+    /// The process that it is.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     fn start(server: &Server, name: &str, command: &mut Command) -> Script {
         let home = TempDir::with_prefix("headwater-home-").expect("a temporary folder can be made");
         command
             .env("HOME", home.path())
+            // What a script prints is to be seen when it prints it.
+            .env("PYTHONUNBUFFERED", "1")
             .env("HEADWATER_WORKERS", server.workers())
             .env("HEADWATER_STREAMS", server.streams());
         Script { process: Process::spawn(name, command), _home: home }
     }
+}
+
+/// Node in the folder of its scripts.
+fn node() -> Command {
+    let folder = folder("node");
+    needs(&folder.join("node_modules/iii-sdk"), "the npm packages of the tests are");
+    let mut node = Command::new("node");
+    node.args(["--no-warnings", "--experimental-websocket"]).current_dir(folder);
+    node
+}
+
+/// Python in the folder of its scripts.
+fn python() -> Command {
+    let folder = folder("python");
+    let python = folder.join(".venv/bin/python");
+    needs(&python, "the Python environment of the tests is");
+    let mut python = Command::new(python);
+    python.current_dir(folder);
+    python
 }
 
 fn folder(name: &str) -> PathBuf {

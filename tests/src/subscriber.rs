@@ -75,6 +75,14 @@ impl Subscriber {
         Subscriber { socket: Socket::connect(address).await }
     }
 
+    /// Connects with further headers in the handshake, such as a token or subprotocols.
+    pub async fn connect_with(address: &str, headers: &[(&str, &str)]) -> Subscriber {
+        match Socket::connect_with(address, headers).await {
+            Ok(socket) => Subscriber::on(socket),
+            Err(answer) => panic!("no connection to {address} with {headers:?}: {answer:?}"),
+        }
+    }
+
     /// Makes a connection a subscriber's.
     pub fn on(socket: Socket) -> Subscriber {
         Subscriber { socket }
