@@ -3,6 +3,8 @@
 use headwater_tests::Sdk;
 
 mod calls;
+mod joins;
+mod restarts;
 mod triggers;
 
 /// A module of tests for each SDK, with these scenarios.
@@ -34,4 +36,11 @@ with_each_sdk! {
     triggers::a_handler_that_sleeps_keeps_its_own_group_waiting_and_no_other,
     triggers::a_handler_over_its_deadline_gives_way_to_the_next_event,
     triggers::five_thousand_sets_call_a_handler_five_thousand_times_in_order,
+    joins::a_gate_refuses_one_user_and_lets_another_in_by_the_context,
+    joins::a_token_comes_as_header_as_query_parameter_or_as_subprotocol,
+    joins::a_gate_that_throws_lets_in_unless_it_must_fail_closed,
+    joins::a_condition_decides_which_joins_a_gate_is_asked_about,
+    joins::a_gate_holds_while_its_worker_is_away_after_a_crash,
+    restarts::a_worker_finds_back_after_kill_9_and_its_triggers_fire_again,
+    restarts::a_worker_finds_back_after_a_stop_in_good_order_that_told_of_all_leaves,
 }
