@@ -3,6 +3,7 @@
 use headwater_tests::Sdk;
 
 mod calls;
+mod custom;
 mod joins;
 mod restarts;
 mod triggers;
@@ -36,6 +37,7 @@ with_each_sdk! {
     triggers::a_handler_that_sleeps_keeps_its_own_group_waiting_and_no_other,
     triggers::a_handler_over_its_deadline_gives_way_to_the_next_event,
     triggers::five_thousand_sets_call_a_handler_five_thousand_times_in_order,
+    custom::a_stream_of_a_worker_is_read_from_it_written_to_it_and_followed,
     joins::a_gate_refuses_one_user_and_lets_another_in_by_the_context,
     joins::a_token_comes_as_header_as_query_parameter_or_as_subprotocol,
     joins::a_gate_that_throws_lets_in_unless_it_must_fail_closed,
