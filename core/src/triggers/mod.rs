@@ -23,7 +23,7 @@ use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::{BindingKey, GateKey, JoinKey, WorkerKey};
 use crate::name::{GroupName, GroupPath, ItemId, StreamName, TriggerId};
-use crate::store::{Event, EventKind, Joined, Snapshot};
+use crate::store::{Event, EventKind, Joined};
 use crate::time::Mono;
 use crate::turn::Turn;
 use crate::wire::text::{push_json_member, push_string, push_text_member};
@@ -412,8 +412,7 @@ impl Triggers {
 /// then, and nobody would count that.
 fn for_handlers(event: &Arc<Event>) -> Arc<Event> {
     let EventKind::Replaced { change, value, .. } = &event.kind else { return Arc::clone(event) };
-    let group = Snapshot::default();
-    let kind = EventKind::Replaced { change: *change, value: value.clone(), group };
+    let kind = EventKind::Replaced { change: *change, value: value.clone(), group: None };
     let (group, item) = (event.group.clone(), event.item.clone());
     Arc::new(Event { group, item, kind, revision: event.revision, stamp: event.stamp })
 }
