@@ -39,15 +39,6 @@ pub(crate) enum Purpose {
     Event { binding: BindingKey, group: GroupPath },
 }
 
-/// Who waits for a call to be answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
-    /// A worker.
-    Worker(Caller),
-    /// The server.
-    Server(Purpose),
-}
-
 /// What came of a call.
 pub type Outcome = Result<Answer, CallError>;
 

@@ -430,7 +430,6 @@ fn a_join_waits_for_a_gate_whose_worker_is_busy_and_has_failed_when_that_takes_t
 }
 
 #[test]
-#[ignore = "a call of the server's own that its worker has no room for is given up, not made later"]
 fn a_gate_whose_worker_had_no_room_for_the_call_opens_no_hole() {
     let (mut world, worker) = gated(CoreConfig::default());
     let session = world.session();

@@ -30,7 +30,9 @@ impl Rooms {
             Some(_) => {
                 let deadline = turn.now.mono.after(turn.config.timeouts.auth_ms);
                 self.hub.connect_asked(session, handshake.to_json(), deadline);
-                self.ask_auth(turn, session);
+                if self.stopping.is_none() {
+                    self.ask_auth(turn, session);
+                }
             }
         }
         match join {

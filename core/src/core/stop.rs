@@ -30,6 +30,7 @@ impl Rooms {
         if self.stopping.is_none() {
             let deadline = turn.now.mono.after(turn.config.timeouts.stop_ms);
             self.stopping = Some(Stopping::Leaving(deadline));
+            self.functions.forget_auth();
             for ended in self.hub.end_all() {
                 self.ended(turn, ended);
             }

@@ -124,6 +124,14 @@ impl Asks {
         due
     }
 
+    /// Lets go of those that nobody wants an answer to any more.
+    pub(super) fn forget(&mut self, unwanted: impl Fn(&Ask) -> bool) {
+        let unwanted = self.all.iter().filter(|(_, waiting)| unwanted(&waiting.ask));
+        for number in unwanted.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.remove(number);
+        }
+    }
+
     pub(super) fn take_all(&mut self) -> Vec<Waiting> {
         let Asks { all, .. } = std::mem::replace(self, Asks { next: self.next, ..Asks::default() });
         all.into_values().collect()

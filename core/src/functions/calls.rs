@@ -2,11 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::Asker;
+use super::asks::Ask;
+use crate::call::Caller;
 use crate::key::WorkerKey;
 use crate::name::FunctionId;
 use crate::rng::Uuid;
 use crate::time::Mono;
+
+/// Who waits for a call to be answered.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A worker.
+    Worker(Caller),
+    /// The server, which makes the call again if it did not reach its worker.
+    Server(Ask),
+}
 
 /// A call that a worker is running.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use asks::{Absent, Ask};
 
-use crate::call::{Answer, Asker, Caller, Outcome, Purpose};
+use crate::call::{Answer, Caller, Outcome, Purpose};
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::json::Json;
@@ -22,7 +22,7 @@ use crate::turn::Turn;
 use crate::wire::worker::{Payload, PayloadData, ToWorker};
 
 use asks::{Asks, Waiting, WaitsFor};
-use calls::{Call, Calls};
+use calls::{Asker, Call, Calls};
 
 /// A connected worker.
 #[derive(Debug)]
@@ -54,11 +54,15 @@ pub(crate) struct Functions {
     vanished: BTreeMap<FunctionId, Mono>,
     calls: Calls,
     asks: Asks,
+    /// The workers that had no room for a call of the server's own, and when it is tried again.
+    full: BTreeMap<WorkerKey, Mono>,
     answered: Vec<Answered>,
     /// The server has stopped: it calls nobody any more.
     stopped: bool,
 }
 
+/// After how long a call that its worker had no room for is made again, in milliseconds.
+const FULL_PAUSE: u64 = 100;
 /// More functions of workers that went away are not waited for.
 const MOST_VANISHED: usize = 100_000;
 
@@ -80,7 +84,10 @@ impl Functions {
     pub(crate) fn disconnect(&mut self, turn: &mut Turn<'_>, key: WorkerKey) {
         let Some(worker) = self.workers.remove(&key) else { return };
         let until = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
-        self.vanished.retain(|_, until| *until > turn.now.mono);
+        if self.vanished.len() + worker.functions.len() > MOST_VANISHED {
+            self.vanished.retain(|_, until| *until > turn.now.mono);
+        }
+        self.full.remove(&key);
         for function in worker.functions.into_keys() {
             self.owners.remove(&function);
             if self.vanished.len() < MOST_VANISHED {
@@ -193,7 +200,7 @@ impl Functions {
         }
         let Some(&owner) = self.owners.get(&ask.function) else { return self.wait_for_function(turn, ask) };
         let call_ends = turn.now.mono.after(turn.config.timeouts.call_ms);
-        if self.calls.run_by(owner) >= turn.config.limits.calls_in_flight || self.asks.wait_for_place(owner) {
+        if !self.has_place(turn, owner) || self.asks.wait_for_place(owner) {
             let until = ask.waits_for_place(call_ends);
             return self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(owner) });
         }
@@ -209,15 +216,22 @@ impl Functions {
         }
     }
 
-    /// A call could not be handed to its worker: too much waits there already.
+    /// A call could not be handed to its worker: too much waits there already. A worker's is refused; the server's own
+    /// are made again, and no more until then.
     pub(crate) fn not_delivered(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: Uuid) {
-        if let Some(call) = self.calls.remove_run_by(key, id) {
-            let message = format!(
-                "too many bytes wait to be read by the worker of `{}`; try again later",
-                call.function
-            );
-            self.answer(turn, call.asker, Err(CallError::new(code::OVERLOADED, message)), false);
-            self.fill_places(turn, key);
+        let Some(Call { asker, function, deadline, .. }) = self.calls.remove_run_by(key, id) else { return };
+        match asker {
+            Asker::Worker(caller) => {
+                let message =
+                    format!("too many bytes wait to be read by the worker of `{function}`; try again later");
+                turn.effects.push(Effect::reply(caller, Err(CallError::new(code::OVERLOADED, message))));
+                self.fill_places(turn, key);
+            }
+            Asker::Server(ask) => {
+                self.full.insert(key, turn.now.mono.after(FULL_PAUSE));
+                let until = ask.waits_for_place(deadline);
+                self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(key) });
+            }
         }
     }
 
@@ -232,12 +246,14 @@ impl Functions {
                     CallError::new(code::OVERLOADED, message)
                 }
             };
-            self.answer(turn, Asker::Server(ask.purpose), Err(error), false);
+            self.answer(turn, Asker::Server(ask), Err(error), false);
         }
         for call in self.calls.remove_due(turn.now.mono) {
             let function = &call.function;
             let message = match call.asker {
-                Asker::Server(Purpose::Auth(_)) => format!("`{function}` did not answer in time (`auth_ms`)"),
+                Asker::Server(Ask { purpose: Purpose::Auth(_), .. }) => {
+                    format!("`{function}` did not answer in time (`auth_ms`)")
+                }
                 _ => {
                     let limit = turn.config.timeouts.call_ms;
                     format!("`{function}` did not answer within {limit} ms (`call_ms`)")
@@ -245,6 +261,11 @@ impl Functions {
             };
             self.answer(turn, call.asker, Err(CallError::new(code::TIMEOUT, message)), false);
             self.fill_places(turn, call.worker);
+        }
+        let rested = |(worker, until): (&WorkerKey, &Mono)| (*until <= turn.now.mono).then_some(*worker);
+        for worker in self.full.iter().filter_map(rested).collect::<Vec<_>>() {
+            self.full.remove(&worker);
+            self.fill_places(turn, worker);
         }
     }
 
@@ -259,8 +280,13 @@ impl Functions {
             self.answer(turn, call.asker, error(), false);
         }
         for Waiting { ask, .. } in self.asks.take_all() {
-            self.answer(turn, Asker::Server(ask.purpose), error(), false);
+            self.answer(turn, Asker::Server(ask), error(), false);
         }
+    }
+
+    /// The server stops: nobody has to be vouched for any more.
+    pub(crate) fn forget_auth(&mut self) {
+        self.asks.forget(|ask| matches!(ask.purpose, Purpose::Auth(_)));
     }
 
     /// What came of the server's own calls since this was asked last.
@@ -273,7 +299,13 @@ impl Functions {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        self.calls.next_deadline().into_iter().chain(self.asks.next_deadline()).min()
+        let full = self.full.values().min().copied();
+        [self.calls.next_deadline(), self.asks.next_deadline(), full].into_iter().flatten().min()
+    }
+
+    /// Whether one more call of the server's own can be made to a worker.
+    fn has_place(&self, turn: &Turn<'_>, worker: WorkerKey) -> bool {
+        self.calls.run_by(worker) < turn.config.limits.calls_in_flight && !self.full.contains_key(&worker)
     }
 
     fn start(&mut self, turn: &mut Turn<'_>, payload: Payload, call: Call) {
@@ -286,14 +318,14 @@ impl Functions {
 
     /// Makes a call of the server's own.
     fn start_ask(&mut self, turn: &mut Turn<'_>, ask: Ask, worker: WorkerKey, deadline: Mono) {
-        let Ask { purpose, function, payload, .. } = ask;
-        self.start(turn, payload, Call { asker: Asker::Server(purpose), function, worker, deadline });
+        let (function, payload) = (ask.function.clone(), ask.payload.clone());
+        self.start(turn, payload, Call { asker: Asker::Server(ask), function, worker, deadline });
     }
 
     /// Makes calls that waited for a place at this worker.
     fn fill_places(&mut self, turn: &mut Turn<'_>, worker: WorkerKey) {
         let call_ends = turn.now.mono.after(turn.config.timeouts.call_ms);
-        while self.calls.run_by(worker) < turn.config.limits.calls_in_flight
+        while self.has_place(turn, worker)
             && let Some(Waiting { ask, until, .. }) = self.asks.take_for_place(worker)
         {
             match self.owners.get(&ask.function) {
@@ -324,7 +356,7 @@ impl Functions {
     fn answer(&mut self, turn: &mut Turn<'_>, asker: Asker, outcome: Outcome, vanished: bool) {
         match asker {
             Asker::Worker(caller) => turn.effects.push(Effect::reply(caller, outcome)),
-            Asker::Server(purpose) => self.answered.push(Answered { purpose, outcome, vanished }),
+            Asker::Server(Ask { purpose, .. }) => self.answered.push(Answered { purpose, outcome, vanished }),
         }
     }
 }
@@ -343,7 +375,7 @@ const LIST_WORKERS: &str = "engine::workers::list";
 pub(crate) const LIST_TRIGGERS: &str = "engine::triggers::list";
 
 /// Whether calls of this function never reach a worker: the server has one of that name.
-fn is_taken(id: &FunctionId) -> bool {
+pub(crate) fn is_taken(id: &FunctionId) -> bool {
     Builtin::from_name(id.as_str()).is_some()
         || [REGISTER_WORKER, LIST_FUNCTIONS, LIST_WORKERS, LIST_TRIGGERS].contains(&id.as_str())
 }

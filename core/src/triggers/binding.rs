@@ -7,6 +7,7 @@ use crate::call::{Answer, Outcome};
 use crate::config::Limits;
 use crate::error::CallError;
 use crate::field;
+use crate::functions::is_taken;
 use crate::json::Json;
 use crate::name::{FunctionId, GroupName, ItemId, StreamName};
 use crate::wire::worker::{Payload, PayloadData, TriggerRequest};
@@ -126,6 +127,9 @@ pub(super) fn parse(request: &TriggerRequest, limits: &Limits) -> Result<(Kind, 
             );
         }
     };
+    if is_taken(&request.function_id) {
+        return Err(format!("`{}` is the server's own: bind a function of a worker", request.function_id));
+    }
     let condition = field::optional_name(
         "config.condition_function_id",
         settings.condition_function_id,

@@ -106,11 +106,24 @@ impl Leaves {
         handlers.into_iter().filter(|handler| remembered.told.insert(handler.function.clone())).collect()
     }
 
-    /// The joins of an earlier process that the log has been asked to forget: a handler that comes later than the
-    /// first is told of them, too.
-    pub(super) fn forgotten(&self) -> Vec<JoinKey> {
-        let told = self.remembered.iter().filter(|(_, remembered)| !remembered.told.is_empty());
-        told.map(|(key, _)| *key).collect()
+    /// A handler registers after others were told of leaves that an earlier process owed: it is told, too.
+    pub(super) fn tell_late(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        stream: Option<&StreamName>,
+        handler: &Handler,
+    ) {
+        let mut late = Vec::new();
+        for remembered in self.remembered.values_mut().filter(|remembered| !remembered.told.is_empty()) {
+            let covers = stream.is_none_or(|stream| remembered.join.target.group.stream == *stream);
+            if covers && remembered.told.insert(handler.function.clone()) {
+                late.push(remembered.join.clone());
+            }
+        }
+        for join in late {
+            self.tell(turn, functions, &join, vec![handler.clone()]);
+        }
     }
 
     /// A handler, or its condition, has answered.

@@ -58,14 +58,17 @@ enum Owner {
 /// Which items of a stream a trigger is for: `None` is any.
 type Filter = (Option<GroupName>, Option<ItemId>);
 
+/// Bindings by the stream that they are for; `None` is every stream.
+type ByStream = BTreeMap<Option<StreamName>, BTreeSet<BindingKey>>;
+
 /// All bindings, and what is on its way to their handlers.
 #[derive(Debug, Default)]
 pub(crate) struct Triggers {
     bindings: BTreeMap<BindingKey, Binding>,
     by_worker: BTreeMap<WorkerKey, BTreeMap<TriggerId, BindingKey>>,
     of_streams: BTreeMap<StreamName, BTreeMap<Filter, BTreeSet<BindingKey>>>,
-    of_joins: BTreeSet<BindingKey>,
-    of_leaves: BTreeSet<BindingKey>,
+    of_joins: ByStream,
+    of_leaves: ByStream,
     vanished: Vanished,
     next: u64,
     gates: Gates,
@@ -103,15 +106,14 @@ impl Triggers {
             }
             self.remove(turn, key);
         }
-        let key = self.adopt_or_add(worker, kind, handler, request);
-        let Some(Binding { kind: Kind::Leave { stream }, .. }) = self.bindings.get(&key) else {
-            return Vec::new();
+        let owes = match &kind {
+            Kind::Leave { stream } => Some((stream.clone(), handler.clone())),
+            _ => None,
         };
-        let owed = self.leaves.owed(stream.as_ref());
-        for join in self.leaves.forgotten() {
-            self.departed(turn, functions, join);
-        }
-        owed
+        self.adopt_or_add(worker, kind, handler, request);
+        let Some((stream, handler)) = owes else { return Vec::new() };
+        self.leaves.tell_late(turn, functions, stream.as_ref(), &handler);
+        self.leaves.owed(stream.as_ref())
     }
 
     fn check(
@@ -158,11 +160,11 @@ impl Triggers {
                 let filters = self.of_streams.entry(stream.clone()).or_default();
                 filters.entry((group.clone(), item.clone())).or_default().insert(key);
             }
-            Kind::Join { .. } => {
-                self.of_joins.insert(key);
+            Kind::Join { stream } => {
+                self.of_joins.entry(stream.clone()).or_default().insert(key);
             }
-            Kind::Leave { .. } => {
-                self.of_leaves.insert(key);
+            Kind::Leave { stream } => {
+                self.of_leaves.entry(stream.clone()).or_default().insert(key);
             }
         }
         let owner = Owner::Worker(worker);
@@ -193,20 +195,16 @@ impl Triggers {
         if let Owner::Vanished { until } = owner {
             self.vanished.remove(until, key, &kind, &handler.function);
         }
-        self.of_joins.remove(&key);
-        self.of_leaves.remove(&key);
-        if let Kind::Stream { stream, group, item } = kind
-            && let Some(filters) = self.of_streams.get_mut(&stream)
-        {
-            let filter = (group, item);
-            if let Some(keys) = filters.get_mut(&filter) {
-                keys.remove(&key);
-                if keys.is_empty() {
-                    filters.remove(&filter);
+        match kind {
+            Kind::Join { stream } => remove_from(&mut self.of_joins, &stream, key),
+            Kind::Leave { stream } => remove_from(&mut self.of_leaves, &stream, key),
+            Kind::Stream { stream, group, item } => {
+                if let Some(filters) = self.of_streams.get_mut(&stream) {
+                    remove_from(filters, &(group, item), key);
+                    if filters.is_empty() {
+                        self.of_streams.remove(&stream);
+                    }
                 }
-            }
-            if filters.is_empty() {
-                self.of_streams.remove(&stream);
             }
         }
         let is_running = matches!(owner, Owner::Worker(_));
@@ -304,7 +302,7 @@ impl Triggers {
 
     /// Whether the leave of this join is to be told to anybody, as it is now.
     pub(crate) fn watches_leave(&self, join: &Joined) -> bool {
-        self.of_leaves.iter().any(|key| self.covers(*key, join))
+        covering(&self.of_leaves, join).next().is_some()
     }
 
     /// A subscription has ended; `key` if the log has to forget it before that may be told.
@@ -392,18 +390,25 @@ impl Triggers {
         [vanished, self.gates.next_deadline(), self.leaves.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Those of these bindings' handlers that are for this join or its leave.
-    fn handlers(&self, keys: &BTreeSet<BindingKey>, join: &Joined) -> Vec<Handler> {
-        let covering = keys.iter().filter(|key| self.covers(**key, join));
-        covering.filter_map(|key| self.bindings.get(key)).map(|binding| binding.handler.clone()).collect()
+    /// The handlers of those of these bindings that are for this join or its leave.
+    fn handlers(&self, bindings: &ByStream, join: &Joined) -> Vec<Handler> {
+        let mut keys: Vec<BindingKey> = covering(bindings, join).flatten().copied().collect();
+        keys.sort_unstable();
+        keys.iter().filter_map(|key| self.bindings.get(key)).map(|binding| binding.handler.clone()).collect()
     }
+}
 
-    fn covers(&self, key: BindingKey, join: &Joined) -> bool {
-        match self.bindings.get(&key).map(|binding| &binding.kind) {
-            Some(Kind::Join { stream } | Kind::Leave { stream }) => {
-                stream.as_ref().is_none_or(|stream| *stream == join.target.group.stream)
-            }
-            _ => false,
+/// The bindings that are for this join or its leave.
+fn covering<'a>(bindings: &'a ByStream, join: &Joined) -> impl Iterator<Item = &'a BTreeSet<BindingKey>> {
+    let streams = [None, Some(join.target.group.stream.clone())];
+    streams.into_iter().filter_map(|stream| bindings.get(&stream))
+}
+
+fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<BindingKey>>, at: &K, key: BindingKey) {
+    if let Some(keys) = map.get_mut(at) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            map.remove(at);
         }
     }
 }

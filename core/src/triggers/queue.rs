@@ -57,8 +57,8 @@ impl Queue {
     pub(super) fn push(&mut self, event: Arc<Event>, first: Stage, limits: &Limits) -> Pushed {
         let quiet = self.burst == 0;
         let bytes = size(&event);
-        while self.is_full(bytes, limits) && self.drop_oldest() {}
-        // One alone always fits.
+        // One alone always fits; one that does not fit beside any other drops none for nothing.
+        while bytes <= limits.trigger_bytes && self.is_full(bytes, limits) && self.drop_oldest() {}
         let fits = self.lanes.is_empty() || !self.is_full(bytes, limits);
         let mut start = false;
         if !fits {
