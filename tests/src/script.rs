@@ -5,8 +5,8 @@ use tempfile::TempDir;
 
 use crate::{Process, SCRIPT_DEADLINE, Sdk, Server};
 
-/// A script around a published client, in `tests/node` or `tests/python`. It exits with 0 when everything it
-/// looked at was as it should be.
+/// A script around a published client, in `tests/node`, `tests/python` or `tests/rust-sdk`. It exits with 0 when
+/// everything it looked at was as it should be.
 pub struct Script {
     process: Process,
     /// Clients leave traces in the home folder; this one goes with the script.
@@ -42,6 +42,12 @@ impl Script {
         };
         let title = format!("puppet {name} ({sdk:?})");
         Script::start(server, &title, command.args([script, name]).env("III_TOKEN", token))
+    }
+
+    /// Starts a role of `tests/rust-sdk`.
+    pub fn rust(server: &Server, role: &str, arguments: &[&str]) -> Script {
+        let mut command = Command::new(rust_binary("headwater-rust-sdk"));
+        Script::start(server, role, command.arg(role).args(arguments))
     }
 
     /// Starts a script that is not one of the tests' own, such as one of the README, in `folder`; the published
@@ -123,10 +129,15 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// A binary of `tests/rust-sdk`, whose target folder is within the one of this test.
+fn rust_binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let target = test.ancestors().nth(3).expect("tests are in target/<profile>/deps");
+    let binary = target.join("rust-sdk/debug").join(name);
+    needs(&binary, "the Rust clients of the tests are");
+    binary
+}
+
 fn needs(path: &Path, what: &str) {
-    assert!(
-        path.exists(),
-        "{what} not installed ({} is missing): run tests/run, which does it",
-        path.display()
-    );
+    assert!(path.exists(), "{what} not there ({} is missing): run tests/run, which does it", path.display());
 }

@@ -12,11 +12,13 @@ async fn callers_of_all_clients_that_compare_and_set_lose_no_count() {
     let times = TIMES.to_string();
     let node = Script::node(&server, "compare_and_set.mjs", &[&times]);
     let python = Script::python(&server, "compare_and_set.py", &[&times]);
+    let rust = Script::rust(&server, "compare_and_set", &[&times]);
     node.succeeds().await;
     python.succeeds().await;
+    rust.succeeds().await;
 
-    // Two callers of the Node script, one of the Python script.
-    let counted = 3 * TIMES;
+    // Two callers of the Node script, one of the Python script, two of the Rust SDK.
+    let counted = 5 * TIMES;
     let mut worker = Worker::connect(server.workers()).await;
     let mut counter = item("expect", "shared", "counter");
     counter["revision"] = true.into();
