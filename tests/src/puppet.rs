@@ -12,17 +12,20 @@ pub enum Sdk {
     Node,
     /// `iii-sdk` of PyPI.
     Python,
+    /// `iii-sdk` of cargo's registry.
+    Rust,
 }
 
 impl Sdk {
     /// All of them.
-    pub const ALL: [Sdk; 2] = [Sdk::Node, Sdk::Python];
+    pub const ALL: [Sdk; 3] = [Sdk::Node, Sdk::Python, Sdk::Rust];
 
     /// Its name, which is also that of its puppet if a test has one of each.
     pub fn name(self) -> &'static str {
         match self {
             Sdk::Node => "node",
             Sdk::Python => "python",
+            Sdk::Rust => "rust",
         }
     }
 }

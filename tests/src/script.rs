@@ -37,17 +37,23 @@ impl Script {
     /// Starts the puppet of an SDK, with a token for the worker port; an empty one is none.
     pub(crate) fn puppet(server: &Server, sdk: Sdk, name: &str, token: &str) -> Script {
         let (mut command, script) = match sdk {
-            Sdk::Node => (node(), "puppet.mjs"),
-            Sdk::Python => (python(), "puppet.py"),
+            Sdk::Node => (node(), Some("puppet.mjs")),
+            Sdk::Python => (python(), Some("puppet.py")),
+            Sdk::Rust => (Command::new(rust_binary("puppet")), None),
         };
         let title = format!("puppet {name} ({sdk:?})");
-        Script::start(server, &title, command.args([script, name]).env("III_TOKEN", token))
+        Script::start(server, &title, command.args(script).arg(name).env("III_TOKEN", token))
     }
 
     /// Starts a role of `tests/rust-sdk`.
     pub fn rust(server: &Server, role: &str, arguments: &[&str]) -> Script {
         let mut command = Command::new(rust_binary("headwater-rust-sdk"));
         Script::start(server, role, command.arg(role).args(arguments))
+    }
+
+    /// Starts a sample of `tests/samples/rust`.
+    pub fn rust_sample(server: &Server, name: &str) -> Script {
+        Script::start(server, name, &mut Command::new(rust_binary(&format!("sample_{name}"))))
     }
 
     /// Starts a script that is not one of the tests' own, such as one of the README, in `folder`; the published

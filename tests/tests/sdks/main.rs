@@ -13,6 +13,7 @@ macro_rules! with_each_sdk {
     ($($file:ident :: $scenario:ident,)*) => {
         with_each_sdk!(@ node Node $($file $scenario)*);
         with_each_sdk!(@ python Python $($file $scenario)*);
+        with_each_sdk!(@ rust Rust $($file $scenario)*);
     };
     (@ $module:ident $sdk:ident $($file:ident $scenario:ident)*) => {
         mod $module {

@@ -1,0 +1,53 @@
+//! "Usage Example: Join with Auth Context", as it is printed in the stream module's documentation, with what the
+//! published SDK needs:
+//!
+//! - There is no `RegisterFunctionMessage::with_id` with a handler beside it: `register_function` takes the id and a
+//!   `RegisterFunction`.
+//! - `RegisterTriggerInput` has more fields: `RegisterTriggerInput::new` takes the three that are printed.
+//!   `register_trigger` is deprecated in this version.
+//! - A `)` too many after `let headers = …` and after `let stream = …`, and one missing at the end of each function.
+//! - A `main` around it.
+mod serving;
+
+use iii_sdk::protocol::RegisterTriggerInput;
+use iii_sdk::{Error, RegisterFunction};
+use serde_json::{Value, json};
+
+#[tokio::main]
+#[allow(deprecated)]
+async fn main() -> Result<(), Error> {
+    let iii = serving::worker();
+
+    iii.register_function(
+        "stream::auth",
+        RegisterFunction::new_async(|input: Value| async move {
+            let headers = input.get("headers").and_then(|h| h.as_object());
+            let token = headers
+                .and_then(|h| h.get("authorization"))
+                .and_then(|v| v.as_str())
+                .and_then(|s| s.strip_prefix("Bearer "));
+            match token {
+                Some(_) => Ok(json!({ "context": { "userId": "user-from-token" } })),
+                None => Ok(json!({ "context": null })),
+            }
+        }),
+    );
+
+    iii.register_function(
+        "onJoin",
+        RegisterFunction::new_async(|input: Value| async move {
+            if let Some(user_id) = input.get("context").and_then(|c| c.get("userId")).and_then(|u| u.as_str())
+            {
+                let stream = input["stream_name"].as_str().unwrap_or("");
+                let group = input["group_id"].as_str().unwrap_or("");
+                let item = input["id"].as_str().unwrap_or("");
+                println!("User {} joined {}/{}/{}", user_id, stream, group, item);
+            }
+            Ok(json!({}))
+        }),
+    );
+
+    iii.register_trigger(RegisterTriggerInput::new("stream:join", "onJoin", json!({})))?;
+
+    serving::serve(iii).await
+}
