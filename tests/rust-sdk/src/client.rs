@@ -7,6 +7,7 @@ use iii_sdk::protocol::TriggerRequest;
 use iii_sdk::runtime::WorkerMetadata;
 use iii_sdk::{Error, IIIClient, InitOptions, TriggerAction, register_worker};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 
 /// How long a call or anything else that is waited for may take.
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
@@ -64,6 +65,15 @@ pub(crate) async fn send(worker: &IIIClient, function: &str, payload: Value) {
 /// Waits until what was registered is known: a worker's frames are handled in their order.
 pub(crate) async fn settled(worker: &IIIClient) {
     result(worker, "stream::list_all", serde_json::json!({})).await;
+}
+
+/// Says that what was registered is known, and ends the worker when stdin is closed.
+pub(crate) async fn serve(worker: IIIClient) {
+    settled(&worker).await;
+    println!("ready");
+    let mut rest = String::new();
+    tokio::io::stdin().read_to_string(&mut rest).await.expect("stdin is text");
+    end(worker).await;
 }
 
 /// Ends a worker, and its thread with it.

@@ -4,8 +4,10 @@
 
 mod client;
 mod compare_and_set;
+mod custom_stream;
 mod functions;
 mod limits;
+mod typed;
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ async fn main() {
         match arguments[..] {
             ["functions"] => functions::run().await,
             ["limits"] => limits::run().await,
+            ["custom_stream"] => custom_stream::run().await,
+            ["typed"] => typed::run().await,
             ["compare_and_set", times] => compare_and_set::run(times.parse().expect("a number")).await,
             _ => panic!("no role {arguments:?}"),
         }
