@@ -10,11 +10,23 @@ async fn the_rust_sdk_gets_the_exact_results_of_all_functions() {
 }
 
 #[tokio::test]
+async fn the_rust_sdk_finds_all_functions_from_a_namespace_too() {
+    let server = Server::start().await;
+    Script::rust(&server, "functions", &["orders"]).succeeds().await;
+}
+
+#[tokio::test]
 async fn a_value_that_the_rust_sdk_cannot_read_costs_it_that_call_alone() {
     let server = Server::start().await;
     let mut writer = Worker::connect(server.workers()).await;
     writer.set("odd", "odd", "huge", "1e400").await;
     Script::rust(&server, "limits", &[]).succeeds().await;
+}
+
+#[tokio::test]
+async fn what_workers_ask_about_each_other_reads_as_the_rust_sdks_own_types() {
+    let server = Server::start().await;
+    Script::rust(&server, "discovery", &[]).succeeds().await;
 }
 
 #[tokio::test]

@@ -14,10 +14,20 @@ pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// A worker of the published SDK. Names differ, as two workers must not share one.
 pub(crate) fn worker(name: &str) -> IIIClient {
+    worker_in(None, name)
+}
+
+/// A worker that names a namespace in all that it sends.
+pub(crate) fn worker_in(namespace: Option<&str>, name: &str) -> IIIClient {
     let address = std::env::var("HEADWATER_WORKERS").expect("HEADWATER_WORKERS is set");
-    let name = format!("rust-{}-{name}", std::process::id());
-    let metadata = WorkerMetadata { name, ..WorkerMetadata::default() };
-    register_worker(&address, InitOptions { metadata: Some(metadata), ..InitOptions::default() })
+    let metadata = WorkerMetadata { name: full_name(name), ..WorkerMetadata::default() };
+    let namespace = namespace.map(str::to_owned);
+    register_worker(&address, InitOptions { metadata: Some(metadata), namespace, ..InitOptions::default() })
+}
+
+/// What the worker of this name tells the server.
+pub(crate) fn full_name(name: &str) -> String {
+    format!("rust-{}-{name}", std::process::id())
 }
 
 /// Calls a function and gives how it ended.

@@ -4,11 +4,11 @@ use iii_sdk::{Error, IIIClient, RegisterFunction};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::client::{WAIT, call, end, gives, refusal, result, send, settled, with, worker};
+use crate::client::{WAIT, call, end, gives, refusal, result, send, settled, with, worker_in};
 
 /// On a server that holds nothing yet.
-pub(crate) async fn run() {
-    let (a, b) = (worker("a"), worker("b"));
+pub(crate) async fn run(namespace: Option<&str>) {
+    let (a, b) = (worker_in(namespace, "a"), worker_in(namespace, "b"));
     results(&a).await;
     values(&a).await;
     earlier_spellings(&a).await;

@@ -5,6 +5,7 @@
 mod client;
 mod compare_and_set;
 mod custom_stream;
+mod discovery;
 mod functions;
 mod limits;
 mod typed;
@@ -20,9 +21,11 @@ async fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let role = async {
         match arguments[..] {
-            ["functions"] => functions::run().await,
+            ["functions"] => functions::run(None).await,
+            ["functions", namespace] => functions::run(Some(namespace)).await,
             ["limits"] => limits::run().await,
             ["custom_stream"] => custom_stream::run().await,
+            ["discovery"] => discovery::run().await,
             ["typed"] => typed::run().await,
             ["compare_and_set", times] => compare_and_set::run(times.parse().expect("a number")).await,
             _ => panic!("no role {arguments:?}"),
