@@ -16,8 +16,8 @@ async fn the_rust_sdk_finds_all_functions_from_a_namespace_too() {
 }
 
 #[tokio::test]
-async fn a_value_that_the_rust_sdk_cannot_read_costs_it_that_call_alone() {
-    let server = Server::start().await;
+async fn what_the_rust_sdk_cannot_read_costs_it_that_call_or_that_event_alone() {
+    let server = Setup::new().timeouts(json!({ "call_ms": 500 })).start().await;
     let mut writer = Worker::connect(server.workers()).await;
     writer.set("odd", "odd", "huge", "1e400").await;
     Script::rust(&server, "limits", &[]).succeeds().await;
