@@ -4,17 +4,18 @@ mod custom;
 mod joins;
 mod stop;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::call::{Caller, Purpose};
 use crate::config::CoreConfig;
-use crate::custom::Custom;
+use crate::custom::{Custom, Done};
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::functions::{Functions, LIST_TRIGGERS};
 use crate::hub::Hub;
 use crate::input::Input;
-use crate::key::WorkerKey;
+use crate::key::{PassKey, WorkerKey};
 use crate::log::Epoch;
 use crate::rng::Rng;
 use crate::store::{Output, Recovered, Store};
@@ -41,6 +42,9 @@ struct Rooms {
     functions: Functions,
     triggers: Triggers,
     custom: Custom,
+    /// What came of calls for custom streams, and must not overtake the events before it.
+    passing: BTreeMap<PassKey, Done>,
+    next_pass: u64,
     hub: Hub,
     stopping: Option<Stopping>,
     /// What the store puts out during one input; empty between inputs, kept for its memory.
@@ -91,6 +95,8 @@ impl Rooms {
             functions: Functions::default(),
             triggers,
             custom: Custom::default(),
+            passing: BTreeMap::new(),
+            next_pass: 0,
             hub: Hub::default(),
             stopping: None,
             outputs: Vec::new(),
@@ -244,7 +250,8 @@ impl Rooms {
     }
 
     fn put_out(&mut self, turn: &mut Turn<'_>) {
-        for output in self.outputs.drain(..) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
             match output {
                 Output::Persist(batch) => turn.effects.push(Effect::Persist(batch)),
                 Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
@@ -254,8 +261,12 @@ impl Rooms {
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
                 Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
+                Output::Passed(key) => self.custom_passed(turn, key),
             }
         }
+        // With what was put out meanwhile, if anything was.
+        outputs.append(&mut self.outputs);
+        self.outputs = outputs;
     }
 }
 
