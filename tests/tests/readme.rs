@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use headwater_tests::{Script, Server, run_to_exit};
+use headwater_tests::{Script, Server, Subscriber, run_to_exit};
 use tempfile::TempDir;
 
 const README: &str = include_str!("../../README.md");
@@ -49,6 +49,20 @@ async fn the_tour_does_what_it_says() {
     let mut reader = Script::elsewhere(&server, folder, "reader.py");
     assert_eq!(reader.wait_for("found:").await, "[{'id': 'm1', 'text': 'hello', 'likes': 1}]");
     reader.succeeds().await;
+
+    save(folder, "door.mjs", "js", &server);
+    let mut door = Script::elsewhere(&server, folder, "door.mjs");
+    assert_eq!(door.wait_for("watching:").await, "chat");
+    let writer = Script::elsewhere(&server, folder, "writer.mjs");
+    for event in ["event", "update", "update"] {
+        assert_eq!(door.wait_for("saw:").await, format!("{event} room-1"));
+    }
+    writer.succeeds().await;
+    drop(subscriber);
+    assert_eq!(door.wait_for("left:").await, "room-1");
+    let mut refused = Subscriber::connect(server.streams()).await;
+    refused.send_join("1", "chat", "secret-1", None).await;
+    refused.next_of("unauthorized").await;
 }
 
 #[tokio::test]
