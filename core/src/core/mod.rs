@@ -89,12 +89,14 @@ impl Rooms {
     fn new(epoch: Epoch, mut store: Store) -> Rooms {
         let mut triggers = Triggers::default();
         triggers.remember(store.take_remembered_joins());
+        let mut custom = Custom::default();
+        custom.remember(store.custom_streams());
         Rooms {
             epoch,
             store,
             functions: Functions::default(),
             triggers,
-            custom: Custom::default(),
+            custom,
             passing: BTreeMap::new(),
             next_pass: 0,
             hub: Hub::default(),
@@ -188,13 +190,17 @@ impl Rooms {
                 self.functions.result(turn, worker, invocation_id, outcome);
             }
             FromWorker::RegisterFunction { id, about } => {
-                if self.functions.register(turn, worker, id.clone(), about) {
-                    self.custom.registered(turn, &mut self.functions, &id);
+                if self.functions.register(turn, worker, id.clone(), about)
+                    && let Some(stream) = self.custom.registered(turn, &mut self.functions, &id)
+                {
+                    self.store.set_custom(stream, true);
                 }
             }
             FromWorker::UnregisterFunction { id } => {
-                if self.functions.unregister(worker, &id) {
-                    self.custom.unregistered(&id);
+                if self.functions.unregister(worker, &id)
+                    && let Some(stream) = self.custom.unregistered(&id)
+                {
+                    self.store.set_custom(stream, false);
                 }
             }
             // What a retired connection had still sent: it would bind beside its successor, or instead of it.

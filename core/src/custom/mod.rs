@@ -45,8 +45,8 @@ pub(crate) enum Done {
 /// All streams that workers keep, and the calls that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Custom {
-    /// With the functions that serve them. A stream stays one of these when its worker goes away: else its calls
-    /// would go to the server's own store for a while.
+    /// With the functions that are known to serve them. A stream stays one of these when its worker goes away, and when
+    /// the server is started again: else its calls would go to the server's own store for a while.
     streams: BTreeMap<StreamName, BTreeSet<Builtin>>,
     lines: BTreeMap<Line, Queue>,
     /// The subscriptions that could not be given a start, by stream: they are when a function of it registers.
@@ -58,27 +58,41 @@ pub(crate) struct Custom {
 const MOST_STREAMS: usize = 100_000;
 
 impl Custom {
-    /// A function was registered; if it serves a stream, the stream is its worker's from now on.
-    pub(crate) fn registered(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, id: &FunctionId) {
-        let Some((builtin, stream)) = serving(id) else { return };
-        if self.streams.len() >= MOST_STREAMS && !self.streams.contains_key(&stream) {
-            return;
+    /// What the log knows at the start.
+    pub(crate) fn remember<'a>(&mut self, streams: impl Iterator<Item = &'a StreamName>) {
+        self.streams = streams.map(|stream| (stream.clone(), BTreeSet::new())).collect();
+    }
+
+    /// A function was registered; if it serves a stream, the stream is its worker's from now on. Returns the stream if
+    /// it was an ordinary one before.
+    pub(crate) fn registered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        id: &FunctionId,
+    ) -> Option<StreamName> {
+        let (builtin, stream) = serving(id)?;
+        let new = !self.streams.contains_key(&stream);
+        if new && self.streams.len() >= MOST_STREAMS {
+            return None;
         }
         self.streams.entry(stream.clone()).or_default().insert(builtin);
         for ((session, subscription), target) in self.unserved.remove(&stream).unwrap_or_default() {
             self.load(turn, functions, session, subscription, target);
         }
+        new.then_some(stream)
     }
 
-    /// A worker has taken a function back. Without any, the stream is an ordinary one.
-    pub(crate) fn unregistered(&mut self, id: &FunctionId) {
-        let Some((builtin, stream)) = serving(id) else { return };
-        if let Some(served) = self.streams.get_mut(&stream) {
-            served.remove(&builtin);
-            if served.is_empty() {
-                self.streams.remove(&stream);
-            }
+    /// A worker has taken a function back. Returns the stream if that was the last one: it is an ordinary one again.
+    pub(crate) fn unregistered(&mut self, id: &FunctionId) -> Option<StreamName> {
+        let (builtin, stream) = serving(id)?;
+        let served = self.streams.get_mut(&stream)?;
+        served.remove(&builtin);
+        if !served.is_empty() {
+            return None;
         }
+        self.streams.remove(&stream);
+        Some(stream)
     }
 
     /// Whether a worker keeps this stream.

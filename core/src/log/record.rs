@@ -26,6 +26,10 @@ pub(crate) enum Record<'a> {
     },
     /// That leave may have been told.
     Left { key: JoinKey },
+    /// A worker keeps the stream itself.
+    Custom { stream: &'a str },
+    /// It does no more.
+    Ordinary { stream: &'a str },
 }
 
 const PUT: u8 = 1;
@@ -34,6 +38,8 @@ const RESERVE: u8 = 3;
 const RESERVE_SHARED: u8 = 4;
 const JOINED: u8 = 5;
 const LEFT: u8 = 6;
+const CUSTOM: u8 = 7;
+const ORDINARY: u8 = 8;
 
 impl<'a> Record<'a> {
     /// Whether somebody waits until it is durable. A join that a crash takes back has cost nobody anything but a
@@ -77,6 +83,14 @@ impl<'a> Record<'a> {
                 out.push(LEFT);
                 put_number(out, key.0);
             }
+            Record::Custom { stream } => {
+                out.push(CUSTOM);
+                put_texts(out, &[stream]);
+            }
+            Record::Ordinary { stream } => {
+                out.push(ORDINARY);
+                put_texts(out, &[stream]);
+            }
         }
     }
 
@@ -114,6 +128,8 @@ impl<'a> Record<'a> {
                 context: fields.optional_text()?,
             },
             LEFT => Record::Left { key: JoinKey(fields.number()?) },
+            CUSTOM => Record::Custom { stream: fields.text()? },
+            ORDINARY => Record::Ordinary { stream: fields.text()? },
             _ => return None,
         };
         fields.0.is_empty().then_some(record)
@@ -211,6 +227,8 @@ mod tests {
                 Record::ReserveShared { stamp },
                 Record::Joined { key, subscription, stream, group, item: item_joined, context },
                 Record::Left { key },
+                Record::Custom { stream },
+                Record::Ordinary { stream },
             ] {
                 let mut bytes = Vec::new();
                 record.encode(&mut bytes);

@@ -1,6 +1,6 @@
 //! All streams and groups by name, and each group's states from the durable one to the newest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::GroupKey;
 use super::joins::{Joined, Joins};
@@ -19,6 +19,8 @@ pub(crate) struct Contents {
     /// Stamps up to this one may have been given to events of groups that never had a change.
     reserved: Stamp,
     pub(super) joins: Joins,
+    /// The streams that workers keep themselves.
+    pub(super) custom: BTreeSet<StreamName>,
 }
 
 /// A group, as it is on the way from its newest state to its durable one.
@@ -181,6 +183,14 @@ impl Contents {
             }
             Record::Left { key } => {
                 self.joins.replay_left(key);
+                true
+            }
+            Record::Custom { stream } => {
+                self.custom.insert(StreamName::trusted(stream));
+                true
+            }
+            Record::Ordinary { stream } => {
+                self.custom.remove(&StreamName::trusted(stream));
                 true
             }
         }

@@ -30,7 +30,7 @@ use crate::error::CallError;
 use crate::json::Json;
 use crate::key::{JoinKey, PassKey};
 use crate::log::{Batch, BatchNumber, Record, Revision};
-use crate::name::{GroupPath, ItemId, Target};
+use crate::name::{GroupPath, ItemId, StreamName, Target};
 use crate::ops::{Applied, Document, OpError, UpdateOp};
 use crate::time::{Stamp, WallMs};
 
@@ -331,6 +331,27 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// The streams that workers keep themselves, as far as the log knows.
+    pub(crate) fn custom_streams(&self) -> impl Iterator<Item = &StreamName> {
+        self.contents.custom.iter()
+    }
+
+    /// A worker keeps a stream itself from now on, or no more: the log knows that soon, and nobody waits for it.
+    pub(crate) fn set_custom(&mut self, stream: StreamName, custom: bool) {
+        let name = stream.as_str();
+        let record = match custom {
+            true => Record::Custom { stream: name },
+            false => Record::Ordinary { stream: name },
+        };
+        if self.commits.failure().is_none() {
+            self.commits.append(&record);
+        }
+        match custom {
+            true => self.contents.custom.insert(stream),
+            false => self.contents.custom.remove(&stream),
+        };
     }
 
     /// Stamps something that happened in a stream that a worker keeps, for those who subscribe to it. After a failed
