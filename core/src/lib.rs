@@ -19,8 +19,9 @@
 //!
 //! The rooms, from the bottom up; none knows one above it: [`json`], [`name`], [`key`] and [`time`] are the words;
 //! [`ops`] is what updates mean; [`log`] is the store's form on disk; [`store`] holds streams, groups and items, and
-//! what waits until it is durable; [`wire`] is both protocols; `functions` routes calls between workers; [`hub`] knows
-//! who subscribes to what.
+//! what waits until it is durable; [`wire`] is both protocols; `functions` routes calls to workers; `triggers` is what
+//! they are called for when something happens; `custom` is the streams that they keep themselves; [`hub`] knows who
+//! subscribes to what.
 #![forbid(unsafe_code)]
 
 pub mod call;

@@ -7,6 +7,7 @@
 mod command;
 mod commit;
 mod contents;
+mod custom;
 mod expect;
 mod hot;
 mod joins;
@@ -30,7 +31,7 @@ use crate::error::CallError;
 use crate::json::Json;
 use crate::key::{JoinKey, PassKey};
 use crate::log::{Batch, BatchNumber, Record, Revision};
-use crate::name::{GroupPath, ItemId, StreamName, Target};
+use crate::name::{GroupPath, ItemId, Target};
 use crate::ops::{Applied, Document, OpError, UpdateOp};
 use crate::time::{Stamp, WallMs};
 
@@ -331,49 +332,6 @@ impl Store {
                 }
             }
         }
-    }
-
-    /// The streams that workers keep themselves, as far as the log knows.
-    pub(crate) fn custom_streams(&self) -> impl Iterator<Item = &StreamName> {
-        self.contents.custom.iter()
-    }
-
-    /// A worker keeps a stream itself from now on, or no more: the log knows that soon, and nobody waits for it.
-    pub(crate) fn set_custom(&mut self, stream: StreamName, custom: bool) {
-        let name = stream.as_str();
-        let record = match custom {
-            true => Record::Custom { stream: name },
-            false => Record::Ordinary { stream: name },
-        };
-        if self.commits.failure().is_none() {
-            self.commits.append(&record);
-        }
-        match custom {
-            true => self.contents.custom.insert(stream),
-            false => self.contents.custom.remove(&stream),
-        };
-    }
-
-    /// Stamps something that happened in a stream that a worker keeps, for those who subscribe to it. After a failed
-    /// write nothing is: a stamp could be given out again after a restart.
-    pub(crate) fn publish(
-        &mut self,
-        wall: WallMs,
-        group: &GroupPath,
-        item: Option<ItemId>,
-        kind: EventKind,
-        out: &mut Vec<Output>,
-    ) {
-        if self.commits.failure().is_none()
-            && let Some(head) = self.send(wall, group, item, kind, out)
-        {
-            self.published = Some(head);
-        }
-    }
-
-    /// Puts out [`Output::Passed`] once all that was published before was released.
-    pub(crate) fn pass(&mut self, key: PassKey, out: &mut Vec<Output>) {
-        self.after(self.published, Waiting::Passed(key), out);
     }
 
     /// The durable state of a group or an item: what a subscriber starts from.
