@@ -27,10 +27,6 @@ key_type!(
     JoinKey
 );
 key_type!(
-    /// The handle of something that must not overtake what was published before it.
-    PassKey
-);
-key_type!(
     /// The handle of a trigger that a worker has bound to a function.
     BindingKey
 );

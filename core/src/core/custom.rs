@@ -3,16 +3,15 @@
 use super::Rooms;
 use crate::custom::Done;
 use crate::effect::Effect;
-use crate::key::PassKey;
 use crate::name::Target;
 use crate::store::{Change, Durable, EventKind};
 use crate::turn::Turn;
 use crate::wire::stream::{StreamError, code};
 
 impl Rooms {
-    /// What happened is published. Everything else tells of a state, so it must not overtake what happened before.
     pub(super) fn custom_done(&mut self, turn: &mut Turn<'_>, done: Done) {
         match done {
+            Done::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
             Done::Changed { group, item, change, value } => {
                 let kind = match change {
                     _ if value.is_null() => EventKind::Replaced { change, value, group: None },
@@ -26,21 +25,6 @@ impl Rooms {
                 let kind = EventKind::Sent { kind, data };
                 self.store.publish(turn.now.wall, &group, item, kind, &mut self.outputs);
             }
-            done => {
-                self.next_pass += 1;
-                let key = PassKey(self.next_pass);
-                self.passing.insert(key, done);
-                self.store.pass(key, &mut self.outputs);
-            }
-        }
-    }
-
-    /// All that happened before was released.
-    pub(super) fn custom_passed(&mut self, turn: &mut Turn<'_>, key: PassKey) {
-        let Some(done) = self.passing.remove(&key) else { return };
-        match done {
-            Done::Changed { .. } | Done::Sent { .. } => {}
-            Done::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
             Done::Loaded { session, subscription, target, state } => {
                 if self.hub.loaded(turn, session, &subscription, &target) {
                     let state = Durable { state, ..self.store.durable(&target) };

@@ -4,18 +4,17 @@ mod custom;
 mod joins;
 mod stop;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::call::{Caller, Purpose};
 use crate::config::CoreConfig;
-use crate::custom::{Custom, Done};
+use crate::custom::Custom;
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::functions::{Functions, LIST_TRIGGERS};
 use crate::hub::Hub;
 use crate::input::Input;
-use crate::key::{PassKey, WorkerKey};
+use crate::key::WorkerKey;
 use crate::log::Epoch;
 use crate::rng::Rng;
 use crate::store::{Output, Recovered, Store};
@@ -42,9 +41,6 @@ struct Rooms {
     functions: Functions,
     triggers: Triggers,
     custom: Custom,
-    /// What came of calls for custom streams, and must not overtake the events before it.
-    passing: BTreeMap<PassKey, Done>,
-    next_pass: u64,
     hub: Hub,
     stopping: Option<Stopping>,
     /// What the store puts out during one input; empty between inputs, kept for its memory.
@@ -97,8 +93,6 @@ impl Rooms {
             functions: Functions::default(),
             triggers,
             custom,
-            passing: BTreeMap::new(),
-            next_pass: 0,
             hub: Hub::default(),
             stopping: None,
             outputs: Vec::new(),
@@ -256,8 +250,7 @@ impl Rooms {
     }
 
     fn put_out(&mut self, turn: &mut Turn<'_>) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        for output in outputs.drain(..) {
+        for output in self.outputs.drain(..) {
             match output {
                 Output::Persist(batch) => turn.effects.push(Effect::Persist(batch)),
                 Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
@@ -267,12 +260,8 @@ impl Rooms {
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
                 Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
-                Output::Passed(key) => self.custom_passed(turn, key),
             }
         }
-        // With what was put out meanwhile, if anything was.
-        outputs.append(&mut self.outputs);
-        self.outputs = outputs;
     }
 }
 

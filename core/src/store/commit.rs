@@ -3,7 +3,7 @@
 use super::{Builtin, Command, Event, GroupKey};
 use crate::call::{self, Answer, Caller, Outcome};
 use crate::error::CallError;
-use crate::key::{JoinKey, PassKey};
+use crate::key::JoinKey;
 use crate::log::{Batch, BatchBytes, BatchNumber, Record, Salt};
 
 /// Something that nobody may see before a batch is durable.
@@ -21,8 +21,6 @@ pub(super) enum Waiting {
     Unstored(Event),
     /// The leave of a join.
     Left(JoinKey),
-    /// Something that is not to overtake what was published before it.
-    Passed(PassKey),
 }
 
 impl Waiting {
@@ -45,7 +43,7 @@ impl Waiting {
             } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
             Waiting::Event(event) | Waiting::Unstored(event) => event.size_hint(),
-            Waiting::Left(_) | Waiting::Passed(_) => size_of::<Waiting>(),
+            Waiting::Left(_) => size_of::<Waiting>(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What the store does for streams that workers keep themselves: it remembers which they are, and stamps what happens
 //! in them.
 
-use super::{EventKind, Output, Store, Waiting};
-use crate::key::PassKey;
+use super::{EventKind, Output, Store};
 use crate::log::Record;
 use crate::name::{GroupPath, ItemId, StreamName};
 use crate::time::WallMs;
@@ -39,15 +38,8 @@ impl Store {
         kind: EventKind,
         out: &mut Vec<Output>,
     ) {
-        if self.commits.failure().is_none()
-            && let Some(head) = self.send(wall, group, item, kind, out)
-        {
-            self.published = Some(head);
+        if self.commits.failure().is_none() {
+            self.send(wall, group, item, kind, out);
         }
-    }
-
-    /// Puts out [`Output::Passed`] once all that was published before was released.
-    pub(crate) fn pass(&mut self, key: PassKey, out: &mut Vec<Output>) {
-        self.after(self.published, Waiting::Passed(key), out);
     }
 }

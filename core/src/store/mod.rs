@@ -29,7 +29,7 @@ use crate::call::{Answer, Caller, Outcome};
 use crate::config::Limits;
 use crate::error::CallError;
 use crate::json::Json;
-use crate::key::{JoinKey, PassKey};
+use crate::key::JoinKey;
 use crate::log::{Batch, BatchNumber, Record, Revision};
 use crate::name::{GroupPath, ItemId, Target};
 use crate::ops::{Applied, Document, OpError, UpdateOp};
@@ -148,8 +148,6 @@ pub(crate) enum Output {
     Release(Event),
     /// The log has forgotten the join for good: its leave may be told.
     Left(JoinKey),
-    /// What was published before [`Store::pass`] was called has been released.
-    Passed(PassKey),
 }
 
 /// What a group's limit leaves for the frame around its list: the names and fields of the call.
@@ -170,8 +168,6 @@ pub(crate) struct Store {
     unchanged: Root,
     /// The batch that holds the shared clock's last reservation, until it is durable.
     shared_head: Option<BatchNumber>,
-    /// The batch that the last published event waits for, until it is durable.
-    published: Option<BatchNumber>,
     /// The items that were updated last.
     hot: Hot,
 }
@@ -191,15 +187,7 @@ impl Store {
     fn new(mut contents: Contents, commits: Commits, started: WallMs) -> Store {
         let stamp = contents.start_clocks(started);
         let shared = Root::starting_at(stamp);
-        Store {
-            contents,
-            commits,
-            unchanged: shared.clone(),
-            shared,
-            shared_head: None,
-            published: None,
-            hot: Hot::default(),
-        }
+        Store { contents, commits, unchanged: shared.clone(), shared, shared_head: None, hot: Hot::default() }
     }
 
     /// Runs a command; the answer comes out now or once it is durable.
@@ -286,9 +274,6 @@ impl Store {
         if self.shared_head.is_some_and(|head| head <= through) {
             self.shared_head = None;
         }
-        if self.published.is_some_and(|head| head <= through) {
-            self.published = None;
-        }
         for waiting in waiting {
             self.release(waiting, out);
         }
@@ -298,21 +283,14 @@ impl Store {
     /// get an error, reads are done again, and the store takes no more writes.
     pub(crate) fn persist_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
         let (groups, waiting) = self.commits.failed(reason);
-        (self.shared_head, self.published) = (None, None);
+        self.shared_head = None;
         for key in groups {
             if let Some(group) = self.contents.by_key(key) {
                 group.roll_back();
             }
         }
         for waiting in waiting {
-            let (caller, command, outcome, again) = match waiting {
-                Waiting::Reply { caller, command, outcome, again } => (caller, command, outcome, again),
-                Waiting::Passed(key) => {
-                    out.push(Output::Passed(key));
-                    continue;
-                }
-                Waiting::Event(_) | Waiting::Unstored(_) | Waiting::Left(_) => continue,
-            };
+            let Waiting::Reply { caller, command, outcome, again } = waiting else { continue };
             match again {
                 // Reads don't look at the clock or the limits.
                 Some(again) => self.run(WallMs::default(), caller, again, &Limits::default(), out),
@@ -520,7 +498,6 @@ impl Store {
         out.push(match waiting {
             Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
             Waiting::Event(event) => Output::Release(event),
-            Waiting::Passed(key) => Output::Passed(key),
             Waiting::Unstored(event) => {
                 self.advance_durable(&event);
                 Output::Release(event)
