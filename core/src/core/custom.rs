@@ -3,8 +3,7 @@
 use super::Rooms;
 use crate::custom::Done;
 use crate::effect::Effect;
-use crate::name::Target;
-use crate::store::{Change, Durable, EventKind};
+use crate::store::{Audience, Change, Durable, EventKind, Kept};
 use crate::turn::Turn;
 use crate::wire::stream::{StreamError, code};
 
@@ -12,6 +11,9 @@ impl Rooms {
     pub(super) fn custom_done(&mut self, turn: &mut Turn<'_>, done: Done) {
         match done {
             Done::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
+            Done::Send { caller, command } => {
+                self.store.run(turn.now.wall, caller, command, &turn.config.limits, &mut self.outputs);
+            }
             Done::Changed { group, item, change, value } => {
                 let kind = match change {
                     _ if value.is_null() => EventKind::Replaced { change, value, group: None },
@@ -19,30 +21,37 @@ impl Rooms {
                     Change::Updated => EventKind::Updated(value),
                     Change::Deleted => EventKind::Deleted(value),
                 };
-                self.store.publish(turn.now.wall, &group, Some(item), kind, &mut self.outputs);
-            }
-            Done::Sent { group, item, kind, data } => {
-                let kind = EventKind::Sent { kind, data };
                 self.store.publish(turn.now.wall, &group, item, kind, &mut self.outputs);
             }
-            Done::Loaded { session, subscription, target, state } => {
-                if self.hub.loaded(turn, session, &subscription, &target) {
-                    let state = Durable { state, ..self.store.durable(&target) };
-                    self.sync(turn, session, subscription, target, state);
-                }
-            }
-            Done::NotLoaded { session, target, error } => {
+            Done::Told(kept) => self.store.show(kept, &mut self.outputs),
+            Done::NotLoaded { subscribers, target, error } => {
                 let message = format!(
                     "the stream's worker gave nothing to start from; it is asked again when it registers: {}",
                     error.message
                 );
                 let error = StreamError::about(code::STREAM_UNAVAILABLE, message, &target);
-                turn.effects.push(Effect::Refuse { session, error });
+                for (session, _) in subscribers {
+                    turn.effects.push(Effect::Refuse { session, error: error.clone() });
+                }
             }
-            Done::Refreshed { group, state } => {
-                let target = Target { group, item: None };
-                let state = Durable { state, ..self.store.durable(&target) };
-                self.hub.refresh(turn, target, state, self.epoch);
+        }
+    }
+
+    /// Subscribers are sent the state of something that a worker keeps.
+    pub(super) fn show(&mut self, turn: &mut Turn<'_>, Kept { target, state, audience }: Kept) {
+        if !self.custom.keeps(&target.group.stream) {
+            // It is the server's own by now, and its subscribers have started afresh.
+            return;
+        }
+        let state = Durable { state, ..self.store.durable(&target) };
+        match audience {
+            Audience::All => self.hub.refresh(turn, target, state, self.epoch),
+            Audience::Starting(subscribers) => {
+                for (session, subscription) in subscribers {
+                    if self.hub.loaded(turn, session, &subscription, &target) {
+                        self.sync(turn, session, subscription, target.clone(), state.clone());
+                    }
+                }
             }
         }
     }

@@ -57,7 +57,7 @@ impl Rooms {
             }
             Ok(FromSubscriber::Leave { subscription }) => {
                 let ended = self.hub.leave(turn, session, &subscription);
-                ended.into_iter().for_each(|ended| self.ended(turn, ended));
+                ended.into_iter().for_each(|ended| self.unsubscribed(turn, session, ended));
             }
             Err(error) => self.refuse_frame(turn, session, error),
         }
@@ -165,12 +165,21 @@ impl Rooms {
         target: Target,
     ) {
         match self.custom.keeps(&target.group.stream) {
-            true => self.custom.load(turn, &mut self.functions, session, subscription, target),
-            false => {
+            true => self.custom.load(turn, &mut self.functions, target, (session, subscription)),
+            false if self.hub.loaded(turn, session, &subscription, &target) => {
                 let state = self.store.durable(&target);
                 self.sync(turn, session, subscription, target, state);
             }
+            false => {}
         }
+    }
+
+    /// A session has given up a subscription, or is gone.
+    pub(super) fn unsubscribed(&mut self, turn: &mut Turn<'_>, session: SessionKey, ended: Ended) {
+        if let Ended::Open { join, .. } = &ended {
+            self.custom.left(session, join);
+        }
+        self.ended(turn, ended);
     }
 
     /// A subscription has ended.

@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::input::Input;
 use crate::key::WorkerKey;
 use crate::log::Epoch;
+use crate::name::StreamName;
 use crate::rng::Rng;
 use crate::store::{Output, Recovered, Store};
 use crate::time::{Mono, Now};
@@ -113,9 +114,8 @@ impl Rooms {
             }
             Input::SessionFrame { session, frame } => self.session_frame(turn, session, frame),
             Input::SessionDisconnected { session } => {
-                self.custom.disconnect(session);
                 for ended in self.hub.disconnect(turn, session) {
-                    self.ended(turn, ended);
+                    self.unsubscribed(turn, session, ended);
                 }
             }
             Input::SessionOverflowed { session } => self.hub.overflowed(session, turn.effects),
@@ -184,16 +184,19 @@ impl Rooms {
                 self.functions.result(turn, worker, invocation_id, outcome);
             }
             FromWorker::RegisterFunction { id, about } => {
-                if self.functions.register(turn, worker, id.clone(), about)
-                    && let Some(stream) = self.custom.registered(turn, &mut self.functions, &id)
-                {
-                    self.store.set_custom(stream, true);
+                if self.functions.register(turn, worker, id.clone(), about) {
+                    let subscriptions = |stream: &StreamName| self.hub.subscriptions(stream);
+                    let new = self.custom.registered(turn, &mut self.functions, &id, subscriptions);
+                    new.into_iter().for_each(|stream| self.store.set_custom(stream, true));
                 }
             }
             FromWorker::UnregisterFunction { id } => {
                 if self.functions.unregister(worker, &id)
                     && let Some(stream) = self.custom.unregistered(&id)
                 {
+                    for (target, (session, subscription)) in self.hub.subscriptions(&stream) {
+                        self.start(turn, session, subscription, target);
+                    }
                     self.store.set_custom(stream, false);
                 }
             }
@@ -250,7 +253,8 @@ impl Rooms {
     }
 
     fn put_out(&mut self, turn: &mut Turn<'_>) {
-        for output in self.outputs.drain(..) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
             match output {
                 Output::Persist(batch) => turn.effects.push(Effect::Persist(batch)),
                 Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
@@ -259,9 +263,11 @@ impl Rooms {
                     self.hub.broadcast(&event, self.epoch, turn.effects);
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
+                Output::Show(kept) => self.show(turn, kept),
                 Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
             }
         }
+        self.outputs = outputs;
     }
 }
 

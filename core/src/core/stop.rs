@@ -50,6 +50,7 @@ impl Rooms {
                 true
             }
             Some(Stopping::Until(deadline)) if deadline <= turn.now.mono && !self.functions.is_idle() => {
+                self.custom.stop_all();
                 self.functions.stop_all(turn);
                 true
             }

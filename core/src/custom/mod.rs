@@ -8,6 +8,7 @@
 mod input;
 mod names;
 mod queue;
+mod starts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,30 +17,30 @@ use crate::error::{CallError, code};
 use crate::functions::{Absent, Answered, Ask, Functions};
 use crate::json::Json;
 use crate::key::SessionKey;
-use crate::name::{FunctionId, GroupPath, ItemId, Line, StreamName, SubscriptionId, Target};
+use crate::name::{FunctionId, GroupPath, ItemId, Line, StreamName, Target};
 use crate::ops::Document;
-use crate::store::{self, Builtin, Change, Command, State};
+use crate::store::{self, Audience, Builtin, Change, Command, Joined, Kept, State};
+use crate::time::Now;
 use crate::turn::Turn;
 use crate::wire::worker::{Payload, PayloadData};
 
 use names::serving;
 use queue::{Queue, Request, Running, Step};
+use starts::{Starts, Subscriber};
 
 /// What came of a request.
 #[derive(Debug)]
 pub(crate) enum Done {
     /// A call is answered.
     Reply { caller: Caller, outcome: Outcome },
+    /// It is the turn of an event that is sent: that is done as for any other stream.
+    Send { caller: Caller, command: Command },
     /// An item has changed.
     Changed { group: GroupPath, item: ItemId, change: Change, value: Json },
-    /// An event was sent.
-    Sent { group: GroupPath, item: Option<ItemId>, kind: String, data: Json },
-    /// What a subscription starts from.
-    Loaded { session: SessionKey, subscription: SubscriptionId, target: Target, state: State },
+    /// The worker has told the state of something.
+    Told(Kept),
     /// There is nothing to start from, for now.
-    NotLoaded { session: SessionKey, target: Target, error: CallError },
-    /// A group as it is now, for all who subscribe to it.
-    Refreshed { group: GroupPath, state: State },
+    NotLoaded { subscribers: BTreeSet<Subscriber>, target: Target, error: CallError },
 }
 
 /// All streams that workers keep, and the calls that wait for their turn.
@@ -49,13 +50,16 @@ pub(crate) struct Custom {
     /// the server is started again: else its calls would go to the server's own store for a while.
     streams: BTreeMap<StreamName, BTreeSet<Builtin>>,
     lines: BTreeMap<Line, Queue>,
-    /// The subscriptions that could not be given a start, by stream: they are when a function of it registers.
-    unserved: BTreeMap<StreamName, BTreeMap<(SessionKey, SubscriptionId), Target>>,
+    starts: Starts,
+    /// How many loads are in all lines.
+    loads: usize,
     done: Vec<Done>,
 }
 
 /// Most streams that workers keep.
 const MOST_STREAMS: usize = 100_000;
+/// Most loads that wait for their turn or their answer: subscribers come and go while a worker is slow.
+const MOST_LOADS: usize = 100_000;
 
 impl Custom {
     /// What the log knows at the start.
@@ -64,26 +68,32 @@ impl Custom {
     }
 
     /// A function was registered; if it serves a stream, the stream is its worker's from now on. Returns the stream if
-    /// it was an ordinary one before.
+    /// it was the server's own until now: its `subscriptions` start afresh.
     pub(crate) fn registered(
         &mut self,
         turn: &mut Turn<'_>,
         functions: &mut Functions,
         id: &FunctionId,
+        subscriptions: impl FnOnce(&StreamName) -> Vec<(Target, Subscriber)>,
     ) -> Option<StreamName> {
         let (builtin, stream) = serving(id)?;
-        let new = !self.streams.contains_key(&stream);
-        if new && self.streams.len() >= MOST_STREAMS {
-            return None;
+        let new = !self.keeps(&stream);
+        if new {
+            if self.streams.len() >= MOST_STREAMS {
+                return None;
+            }
+            for (target, subscriber) in subscriptions(&stream) {
+                self.starts.insert_unserved(&target, subscriber);
+            }
         }
         self.streams.entry(stream.clone()).or_default().insert(builtin);
-        for ((session, subscription), target) in self.unserved.remove(&stream).unwrap_or_default() {
-            self.load(turn, functions, session, subscription, target);
+        for target in self.starts.retry(&stream, |target| queue::reads(target) == builtin) {
+            self.push_load(turn, functions, target);
         }
         new.then_some(stream)
     }
 
-    /// A worker has taken a function back. Returns the stream if that was the last one: it is an ordinary one again.
+    /// A worker has taken a function back. Returns its stream if that was the last: it is the server's own now.
     pub(crate) fn unregistered(&mut self, id: &FunctionId) -> Option<StreamName> {
         let (builtin, stream) = serving(id)?;
         let served = self.streams.get_mut(&stream)?;
@@ -92,6 +102,7 @@ impl Custom {
             return None;
         }
         self.streams.remove(&stream);
+        self.starts.remove_all(&stream);
         Some(stream)
     }
 
@@ -113,17 +124,14 @@ impl Custom {
         let error = if command.wants_revisions() {
             let message =
                 "a worker keeps this stream, and it has no revisions: leave out `expect` and `revision`";
-            Some(CallError::new(code::UNSUPPORTED, message))
-        } else if self.lines.get(&line).is_some_and(|queue| queue.len() >= limit) {
+            CallError::new(code::UNSUPPORTED, message)
+        } else if self.lines.get(&line).is_some_and(|queue| queue.calls() >= limit) {
             let message = format!("{limit} calls wait for this group already; try again later");
-            Some(CallError::new(code::OVERLOADED, message))
+            CallError::new(code::OVERLOADED, message)
         } else {
-            None
+            return self.push(turn, functions, &line, Request::Call { caller, command });
         };
-        match error {
-            Some(error) => self.done.push(Done::Reply { caller, outcome: Err(error) }),
-            None => self.push(turn, functions, &line, Request::Call { caller, command }),
-        }
+        self.done.push(Done::Reply { caller, outcome: Err(error) });
     }
 
     /// A subscription needs the state of its target.
@@ -131,20 +139,21 @@ impl Custom {
         &mut self,
         turn: &mut Turn<'_>,
         functions: &mut Functions,
-        session: SessionKey,
-        subscription: SubscriptionId,
         target: Target,
+        subscriber: Subscriber,
     ) {
-        let line = Line::of_group(&target.group);
-        self.push(turn, functions, &line, Request::Load { session, subscription, target });
+        if self.loads >= MOST_LOADS {
+            self.starts.insert_unserved(&target, subscriber.clone());
+            let error = CallError::new(code::OVERLOADED, "too many subscriptions wait for workers");
+            self.done.push(Done::NotLoaded { subscribers: BTreeSet::from([subscriber]), target, error });
+        } else if self.starts.insert(&target, subscriber) {
+            self.push_load(turn, functions, target);
+        }
     }
 
-    /// A session is gone: nothing is loaded for it any more.
-    pub(crate) fn disconnect(&mut self, session: SessionKey) {
-        self.unserved.retain(|_, waiting| {
-            waiting.retain(|(of, _), _| *of != session);
-            !waiting.is_empty()
-        });
+    /// A subscription has ended: it needs nothing any more.
+    pub(crate) fn left(&mut self, session: SessionKey, join: &Joined) {
+        self.starts.remove(&join.target, &(session, join.subscription.clone()));
     }
 
     /// A worker has answered the call whose turn it is in this line.
@@ -160,9 +169,28 @@ impl Custom {
         self.go_on(turn, functions, line);
     }
 
+    /// The server stops and waits no longer: nothing gets its turn any more.
+    pub(crate) fn stop_all(&mut self) {
+        for queue in self.lines.values_mut() {
+            while let Some((request, _)) = queue.pop() {
+                if let Request::Call { caller, .. } = request {
+                    let message = "the server stopped before it was this call's turn";
+                    let error = CallError::new(code::INVOCATION_STOPPED, message);
+                    self.done.push(Done::Reply { caller, outcome: Err(error) });
+                }
+            }
+        }
+    }
+
     /// What has come of requests since this was asked last.
     pub(crate) fn take_done(&mut self) -> Vec<Done> {
         std::mem::take(&mut self.done)
+    }
+
+    fn push_load(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, target: Target) {
+        self.loads += 1;
+        let line = Line::of_group(&target.group);
+        self.push(turn, functions, &line, Request::Load { target });
     }
 
     fn push(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, line: &Line, request: Request) {
@@ -183,26 +211,20 @@ impl Custom {
                 self.lines.remove(line);
                 return;
             };
-            if deadline <= turn.now.mono {
-                let message = "the calls before it took too long (`call_ms`)";
-                self.fail(request, CallError::new(code::TIMEOUT, message));
-            } else if let Request::Call { caller, command: Command::Send { group, item, kind, data } } =
-                request
-            {
-                self.done.push(Done::Sent { group, item, kind, data });
-                self.done.push(Done::Reply { caller, outcome: Ok(Answer::Value(Json::null())) });
-            } else {
-                let step = self.first_step(&line.stream, &request);
-                self.call(turn, functions, line, Running { request, step, deadline });
+            match request {
+                Request::Load { target } if !self.starts.ask(&target) => self.loads -= 1,
+                request if deadline <= turn.now.mono => {
+                    let message = "the calls before it took too long (`call_ms`)";
+                    self.fail(turn, request, CallError::new(code::TIMEOUT, message));
+                }
+                Request::Call { caller, command: command @ Command::Send { .. } } => {
+                    self.done.push(Done::Send { caller, command });
+                }
+                request => {
+                    let step = first_step(functions, turn.now, &request);
+                    self.call(turn, functions, line, Running { request, step, deadline });
+                }
             }
-        }
-    }
-
-    fn first_step(&self, stream: &StreamName, request: &Request) -> Step {
-        let updates = self.streams.get(stream).is_some_and(|served| served.contains(&Builtin::Update));
-        match request {
-            Request::Call { command: Command::Update { .. }, .. } if !updates => Step::GetToUpdate,
-            _ => Step::Only,
         }
     }
 
@@ -234,7 +256,7 @@ impl Custom {
         let Running { request, step, deadline } = running;
         let answer = match outcome {
             Ok(answer) => answer,
-            Err(error) => return self.fail(request, error),
+            Err(error) => return self.fail(turn, request, error),
         };
         match (request, step) {
             (Request::Call { caller, command }, Step::GetToUpdate) => match updated(&command, answer, turn) {
@@ -257,16 +279,24 @@ impl Custom {
                 self.tell(turn, &command, &answer);
                 self.done.push(Done::Reply { caller, outcome: Ok(answer) });
             }
-            (Request::Load { session, subscription, target }, _) => match input::state(&target, &answer) {
-                Ok(state) => self.done.push(Done::Loaded { session, subscription, target, state }),
-                Err(error) => self.fail(Request::Load { session, subscription, target }, error),
-            },
-            (Request::Refresh { group }, _) => {
-                let target = Target { group: group.clone(), item: None };
-                if let Ok(state) = input::state(&target, &answer) {
-                    self.done.push(Done::Refreshed { group, state });
+            (Request::Load { target }, _) => match input::state(&target, &answer) {
+                Ok(state) => {
+                    self.loads -= 1;
+                    let audience = Audience::Starting(self.starts.answered(&target));
+                    self.done.push(Done::Told(Kept { target, state, audience }));
                 }
-            }
+                Err(error) => self.fail(turn, Request::Load { target }, error),
+            },
+            (Request::Refresh { target }, _) => match (input::state(&target, &answer), target) {
+                (Ok(State::Item(value)), Target { group, item: Some(item) }) => {
+                    let value = value.unwrap_or_else(Json::null);
+                    self.changed_somehow(turn, group, item, Change::Updated, value);
+                }
+                (Ok(state), target) => {
+                    self.done.push(Done::Told(Kept { target, state, audience: Audience::All }));
+                }
+                (Err(_), _) => {}
+            },
         }
     }
 
@@ -288,8 +318,8 @@ impl Custom {
                 (Some(None), Some(new)) => self.changed(turn, group, id, Change::Created, new),
                 (Some(Some(_)), Some(new)) => self.changed(turn, group, id, Change::Updated, new),
                 (None, Some(new)) => self.changed_somehow(turn, group, id, Change::Updated, new),
-                // What the item is now is not known; what the group is can be asked.
-                (_, None) => self.refresh(turn, group),
+                // What the item is now is not known; it can be asked.
+                (_, None) => self.refresh(turn, Target { group, item: Some(id) }),
             },
             Command::Delete { .. } => match told.old {
                 Some(Some(old)) => self.changed(turn, group, id, Change::Deleted, old),
@@ -313,7 +343,7 @@ impl Custom {
         let known = !value.is_null();
         self.changed(turn, group.clone(), item, change, value);
         if known {
-            self.refresh(turn, group);
+            self.refresh(turn, Target { group, item: None });
         }
     }
 
@@ -322,29 +352,44 @@ impl Custom {
         let null = value.is_null();
         self.done.push(Done::Changed { group: group.clone(), item, change, value });
         if null {
-            self.refresh(turn, group);
+            self.refresh(turn, Target { group, item: None });
         }
     }
 
-    /// Has the group's list be the next thing that is asked for.
-    fn refresh(&mut self, turn: &Turn<'_>, group: GroupPath) {
-        let line = Line::of_group(&group);
+    /// Has the worker asked for the state of something, next.
+    fn refresh(&mut self, turn: &Turn<'_>, target: Target) {
         let deadline = turn.now.mono.after(turn.config.timeouts.call_ms);
-        if let Some(queue) = self.lines.get_mut(&line) {
-            queue.push_front(Request::Refresh { group }, deadline);
+        if let Some(queue) = self.lines.get_mut(&Line::of_group(&target.group)) {
+            queue.refresh(target, deadline);
         }
     }
 
-    fn fail(&mut self, request: Request, error: CallError) {
+    fn fail(&mut self, turn: &Turn<'_>, request: Request, error: CallError) {
         match request {
             Request::Call { caller, .. } => self.done.push(Done::Reply { caller, outcome: Err(error) }),
-            Request::Load { session, subscription, target } => {
-                let waiting = self.unserved.entry(target.group.stream.clone()).or_default();
-                waiting.insert((session, subscription), target.clone());
-                self.done.push(Done::NotLoaded { session, target, error });
+            Request::Load { target } => {
+                self.loads -= 1;
+                let subscribers = self.starts.failed(&target);
+                self.done.push(Done::NotLoaded { subscribers, target, error });
+            }
+            // The item can't be told; what the group is can be asked.
+            Request::Refresh { target: Target { group, item: Some(_) } } => {
+                self.refresh(turn, Target { group, item: None });
             }
             Request::Refresh { .. } => {}
         }
+    }
+}
+
+/// An update by a worker that has no function for updates takes two calls.
+fn first_step(functions: &Functions, now: Now, request: &Request) -> Step {
+    match request {
+        Request::Call { command: Command::Update { item, .. }, .. }
+            if !functions.has(&names::function(Builtin::Update, &item.group.stream), now.mono) =>
+        {
+            Step::GetToUpdate
+        }
+        _ => Step::Only,
     }
 }
 

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use super::input;
 use crate::call::{Answer, Caller};
 use crate::json::Json;
-use crate::key::SessionKey;
-use crate::name::{GroupPath, SubscriptionId, Target};
+use crate::name::Target;
 use crate::store::{Builtin, Command};
 use crate::time::Mono;
 
@@ -15,10 +14,16 @@ use crate::time::Mono;
 pub(super) enum Request {
     /// What another worker called.
     Call { caller: Caller, command: Command },
-    /// What a subscription starts from.
-    Load { session: SessionKey, subscription: SubscriptionId, target: Target },
-    /// A group as it is now, after a change that can't be told otherwise.
-    Refresh { group: GroupPath },
+    /// What subscriptions start from.
+    Load { target: Target },
+    /// What there is now, after a change that was told only in part.
+    Refresh { target: Target },
+}
+
+impl Request {
+    fn is_call(&self) -> bool {
+        matches!(self, Request::Call { .. })
+    }
 }
 
 /// How far a request is.
@@ -55,15 +60,18 @@ impl Running {
                 (Builtin::Set, input::of_item(command, Some(new)))
             }
             (Request::Call { command, .. }, Step::Only) => (command.builtin(), input::of(command)),
-            (Request::Load { target, .. }, _) => match &target.item {
-                Some(_) => (Builtin::Get, input::of_target(target)),
-                None => (Builtin::List, input::of_target(target)),
-            },
-            (Request::Refresh { group }, _) => {
-                let target = Target { group: group.clone(), item: None };
-                (Builtin::List, input::of_target(&target))
+            (Request::Load { target } | Request::Refresh { target }, _) => {
+                (reads(target), input::of_target(target))
             }
         }
+    }
+}
+
+/// The function that tells the state of a target.
+pub(super) fn reads(target: &Target) -> Builtin {
+    match target.item {
+        Some(_) => Builtin::Get,
+        None => Builtin::List,
     }
 }
 
@@ -72,20 +80,25 @@ pub(super) struct Queue {
     /// Each with the moment until which it is worth to be begun.
     waiting: VecDeque<(Request, Mono)>,
     running: Option<Running>,
+    /// How many of those that wait are calls of workers.
+    calls: usize,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, request: Request, deadline: Mono) {
+        self.calls += usize::from(request.is_call());
         self.waiting.push_back((request, deadline));
     }
 
-    /// Puts a request before all that wait.
-    pub(super) fn push_front(&mut self, request: Request, deadline: Mono) {
-        self.waiting.push_front((request, deadline));
+    /// Puts a refresh before all that wait.
+    pub(super) fn refresh(&mut self, target: Target, deadline: Mono) {
+        self.waiting.push_front((Request::Refresh { target }, deadline));
     }
 
     pub(super) fn pop(&mut self) -> Option<(Request, Mono)> {
-        self.waiting.pop_front()
+        let next = self.waiting.pop_front()?;
+        self.calls -= usize::from(next.0.is_call());
+        Some(next)
     }
 
     pub(super) fn run(&mut self, running: Running) {
@@ -100,8 +113,8 @@ impl Queue {
         self.running.take()
     }
 
-    /// How many requests wait.
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+    /// How many calls of workers wait.
+    pub(super) fn calls(&self) -> usize {
+        self.calls
     }
 }

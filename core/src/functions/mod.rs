@@ -159,6 +159,11 @@ impl Functions {
         removed
     }
 
+    /// Whether a function is registered, or its worker went away only just now and may bring it back.
+    pub(crate) fn has(&self, id: &FunctionId, now: Mono) -> bool {
+        self.owners.contains_key(id) || self.vanished.get(id).is_some_and(|until| *until > now)
+    }
+
     /// A worker calls a function of the server's own (see [`is_taken`]) or of a worker.
     pub(crate) fn call(&mut self, turn: &mut Turn<'_>, caller: Caller, payload: Payload) {
         match caller.function_id.as_str() {

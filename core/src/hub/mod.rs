@@ -189,7 +189,7 @@ impl Hub {
         loads || self.cover(turn, session, &target)
     }
 
-    /// A worker has told what a subscription starts from. Returns whether that is to be sent: not if the subscription
+    /// It is known what a subscription starts from. Returns whether that is to be sent: not if the subscription
     /// has ended meanwhile, or its session is behind and will ask again.
     pub(crate) fn loaded(
         &mut self,
@@ -333,9 +333,22 @@ impl Hub {
         stale
     }
 
-    /// Sends a group's state to all who subscribe to it.
+    /// The open subscriptions of a stream, but for those of sessions that are behind.
+    pub(crate) fn subscriptions(&self, stream: &StreamName) -> Vec<(Target, (SessionKey, SubscriptionId))> {
+        let mut found = Vec::new();
+        for (key, session) in self.sessions.iter().filter(|(_, session)| !session.behind) {
+            for (id, Subscription { target, state }) in &session.subscriptions {
+                if target.group.stream == *stream && matches!(state, Progress::Open { .. }) {
+                    found.push((target.clone(), (*key, id.clone())));
+                }
+            }
+        }
+        found
+    }
+
+    /// Sends a state to all who subscribe to its target.
     pub(crate) fn refresh(&mut self, turn: &mut Turn<'_>, target: Target, state: Durable, epoch: Epoch) {
-        let channel = self.channels.get(&target.group).and_then(|channels| channels.get(&None));
+        let channel = self.channels.get(&target.group).and_then(|channels| channels.get(&target.item));
         if let Some(Channel { key, .. }) = channel {
             let frame = Arc::new(ToSubscriber::Sync(SyncFrame { target, state, epoch }));
             turn.effects.push(Effect::Broadcast { channel: *key, frame });

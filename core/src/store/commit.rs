@@ -1,6 +1,6 @@
 //! Group commit: what is being written, what gathers for the next write, and what waits for either.
 
-use super::{Builtin, Command, Event, GroupKey};
+use super::{Builtin, Command, Event, GroupKey, Kept};
 use crate::call::{self, Answer, Caller, Outcome};
 use crate::error::CallError;
 use crate::key::JoinKey;
@@ -19,6 +19,8 @@ pub(super) enum Waiting {
     Event(Event),
     /// One that is not stored.
     Unstored(Event),
+    /// What a worker keeps, as it was after the events before this.
+    Kept(Kept),
     /// The leave of a join.
     Left(JoinKey),
 }
@@ -42,7 +44,9 @@ impl Waiting {
                 ..
             } => 256,
             Waiting::Reply { outcome, .. } => call::size_hint(outcome),
-            Waiting::Event(event) | Waiting::Unstored(event) => event.size_hint(),
+            Waiting::Event(_) => 256,
+            Waiting::Unstored(event) => 256 + event.value_len(),
+            Waiting::Kept(kept) => kept.size_hint(),
             Waiting::Left(_) => size_of::<Waiting>(),
         }
     }

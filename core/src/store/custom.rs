@@ -1,10 +1,45 @@
 //! What the store does for streams that workers keep themselves: it remembers which they are, and stamps what happens
 //! in them.
 
-use super::{EventKind, Output, Store};
+use std::collections::BTreeSet;
+
+use super::{EventKind, Output, State, Store, Waiting};
+use crate::key::SessionKey;
 use crate::log::Record;
-use crate::name::{GroupPath, ItemId, StreamName};
+use crate::name::{GroupPath, ItemId, StreamName, SubscriptionId, Target};
 use crate::time::WallMs;
+
+/// The state of something that a worker keeps, as it was after all events that the store was given before it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) target: Target,
+    pub(crate) state: State,
+    pub(crate) audience: Audience,
+}
+
+/// For whom a [`Kept`] state is.
+#[derive(Debug)]
+pub(crate) enum Audience {
+    /// For all who subscribe to the target.
+    All,
+    /// For these subscriptions, which start from it.
+    Starting(BTreeSet<(SessionKey, SubscriptionId)>),
+}
+
+impl Kept {
+    /// About how many bytes of memory it holds on to.
+    pub(super) fn size_hint(&self) -> usize {
+        let state = match &self.state {
+            State::Listed(value) | State::Item(Some(value)) => value.as_str().len(),
+            State::Group(_) | State::Item(None) => 0,
+        };
+        let audience = match &self.audience {
+            Audience::All => 0,
+            Audience::Starting(subscribers) => subscribers.len() * 64,
+        };
+        256 + state + audience
+    }
+}
 
 impl Store {
     /// The streams that workers keep themselves, as far as the log knows.
@@ -34,12 +69,21 @@ impl Store {
         &mut self,
         wall: WallMs,
         group: &GroupPath,
-        item: Option<ItemId>,
+        item: ItemId,
         kind: EventKind,
         out: &mut Vec<Output>,
     ) {
         if self.commits.failure().is_none() {
-            self.send(wall, group, item, kind, out);
+            self.send(wall, group, Some(item), kind, out);
         }
+    }
+
+    /// Has a state that a worker has told follow the events before it, which may wait for the disk.
+    pub(crate) fn show(&mut self, kept: Kept, out: &mut Vec<Output>) {
+        let head = match self.contents.get(&kept.target.group) {
+            Some(group) => group.head(),
+            None => self.shared_head,
+        };
+        self.after(head, Waiting::Kept(kept), out);
     }
 }

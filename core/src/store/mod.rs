@@ -20,6 +20,8 @@ pub use joins::Joined;
 pub use replay::{Damage, Recovered, Replay};
 pub use root::{Item, Snapshot};
 
+pub(crate) use custom::{Audience, Kept};
+
 use commit::{Commits, Waiting};
 use contents::{Contents, Group};
 use hot::Hot;
@@ -55,15 +57,6 @@ pub struct Event {
 }
 
 impl Event {
-    /// About how many bytes of memory it holds on to beside what is stored.
-    fn size_hint(&self) -> usize {
-        let own = match &self.kind {
-            EventKind::Sent { .. } => self.value_len(),
-            _ => 0,
-        };
-        own + 256
-    }
-
     /// The length of its value or payload, in bytes.
     pub(crate) fn value_len(&self) -> usize {
         match &self.kind {
@@ -146,6 +139,8 @@ pub(crate) enum Output {
     Reply { caller: Caller, outcome: Outcome },
     /// Subscribers may see this.
     Release(Event),
+    /// Subscribers may see this, too.
+    Show(Kept),
     /// The log has forgotten the join for good: its leave may be told.
     Left(JoinKey),
 }
@@ -290,7 +285,15 @@ impl Store {
             }
         }
         for waiting in waiting {
-            let Waiting::Reply { caller, command, outcome, again } = waiting else { continue };
+            let (caller, command, outcome, again) = match waiting {
+                Waiting::Reply { caller, command, outcome, again } => (caller, command, outcome, again),
+                // It is nothing that the disk could have lost.
+                Waiting::Kept(kept) => {
+                    out.push(Output::Show(kept));
+                    continue;
+                }
+                Waiting::Event(_) | Waiting::Unstored(_) | Waiting::Left(_) => continue,
+            };
             match again {
                 // Reads don't look at the clock or the limits.
                 Some(again) => self.run(WallMs::default(), caller, again, &Limits::default(), out),
@@ -502,6 +505,7 @@ impl Store {
                 self.advance_durable(&event);
                 Output::Release(event)
             }
+            Waiting::Kept(kept) => Output::Show(kept),
             Waiting::Left(key) => Output::Left(key),
         });
     }
