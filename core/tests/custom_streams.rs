@@ -36,6 +36,8 @@ fn kept() -> (World, WorkerKey, WorkerKey) {
 fn kept_in(mut world: World, functions: &[&str]) -> (World, WorkerKey, WorkerKey) {
     let caller = world.worker();
     let keeper = keeper(&mut world, functions);
+    // The log knows that the stream is a worker's.
+    world.settle();
     (world, caller, keeper)
 }
 
@@ -904,17 +906,22 @@ fn a_list_never_overtakes_the_events_before_it_that_wait_for_the_disk() {
     let late = world.session();
     world.join(late, "sub", "g", "");
     answers(&mut world, keeper, "list", "[1,3]");
+    world.set(caller, "4", "g", "a", "4");
+    answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
     assert!(world.in_flight.is_some(), "stamps ahead of the clock are reserved first");
+    assert!(world.frames(early).is_empty() && world.frames(late).is_empty());
     world.settle();
     assert_eq!(
         world.seen(early),
-        ["g/a create 1 #0 @2", "g/b create 2 #0 @4", "g/b update 3 #0 @6", "g sync [1,3] #0 @7"]
+        [
+            "g/a create 1 #0 @2",
+            "g/b create 2 #0 @4",
+            "g/b update 3 #0 @6",
+            "g sync [1,3] #0 @7",
+            "g/a update 4 #0 @8"
+        ]
     );
-    assert_eq!(world.seen(late), ["g sync [1,3] #0 @7"]);
-    world.set(caller, "4", "g", "a", "4");
-    answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
-    world.settle();
-    assert_eq!(world.seen(late), ["g/a update 4 #0 @8"]);
+    assert_eq!(world.seen(late), ["g sync [1,3] #0 @7", "g/a update 4 #0 @8"]);
 }
 
 #[test]

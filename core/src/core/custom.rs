@@ -3,7 +3,8 @@
 use super::Rooms;
 use crate::custom::Done;
 use crate::effect::Effect;
-use crate::store::{Audience, Change, Durable, EventKind, Kept};
+use crate::name::Target;
+use crate::store::{Audience, Change, Durable, EventKind};
 use crate::turn::Turn;
 use crate::wire::stream::{StreamError, code};
 
@@ -38,12 +39,11 @@ impl Rooms {
     }
 
     /// Subscribers are sent the state of something that a worker keeps.
-    pub(super) fn show(&mut self, turn: &mut Turn<'_>, Kept { target, state, audience }: Kept) {
+    pub(super) fn show(&mut self, turn: &mut Turn<'_>, target: Target, state: Durable, audience: Audience) {
         if !self.custom.keeps(&target.group.stream) {
             // It is the server's own by now, and its subscribers have started afresh.
             return;
         }
-        let state = Durable { state, ..self.store.durable(&target) };
         match audience {
             Audience::All => self.hub.refresh(turn, target, state, self.epoch),
             Audience::Starting(subscribers) => {

@@ -263,7 +263,7 @@ impl Rooms {
                     self.hub.broadcast(&event, self.epoch, turn.effects);
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
-                Output::Show(kept) => self.show(turn, kept),
+                Output::Show { target, state, audience } => self.show(turn, target, state, audience),
                 Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
             }
         }

@@ -68,7 +68,7 @@ impl Custom {
     }
 
     /// A function was registered; if it serves a stream, the stream is its worker's from now on. Returns the stream if
-    /// it was the server's own until now: its `subscriptions` start afresh.
+    /// it was the server's own before: its `subscriptions` start afresh.
     pub(crate) fn registered(
         &mut self,
         turn: &mut Turn<'_>,

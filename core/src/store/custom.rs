@@ -1,8 +1,9 @@
 //! What the store does for streams that workers keep themselves: it remembers which they are, and stamps what happens
-//! in them.
+//! in them, so that what they tell of their state can follow it.
 
 use std::collections::BTreeSet;
 
+use super::contents::Group;
 use super::{EventKind, Output, State, Store, Waiting};
 use crate::key::SessionKey;
 use crate::log::Record;
@@ -80,10 +81,7 @@ impl Store {
 
     /// Has a state that a worker has told follow the events before it, which may wait for the disk.
     pub(crate) fn show(&mut self, kept: Kept, out: &mut Vec<Output>) {
-        let head = match self.contents.get(&kept.target.group) {
-            Some(group) => group.head(),
-            None => self.shared_head,
-        };
+        let head = self.contents.get(&kept.target.group).map_or(self.shared_head, Group::head);
         self.after(head, Waiting::Kept(kept), out);
     }
 }

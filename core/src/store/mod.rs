@@ -15,12 +15,11 @@ mod replay;
 mod root;
 
 pub use command::{Builtin, Command, ItemPath};
+pub(crate) use custom::{Audience, Kept};
 pub use expect::Expect;
 pub use joins::Joined;
 pub use replay::{Damage, Recovered, Replay};
 pub use root::{Item, Snapshot};
-
-pub(crate) use custom::{Audience, Kept};
 
 use commit::{Commits, Waiting};
 use contents::{Contents, Group};
@@ -140,7 +139,7 @@ pub(crate) enum Output {
     /// Subscribers may see this.
     Release(Event),
     /// Subscribers may see this, too.
-    Show(Kept),
+    Show { target: Target, state: Durable, audience: Audience },
     /// The log has forgotten the join for good: its leave may be told.
     Left(JoinKey),
 }
@@ -288,8 +287,8 @@ impl Store {
             let (caller, command, outcome, again) = match waiting {
                 Waiting::Reply { caller, command, outcome, again } => (caller, command, outcome, again),
                 // It is nothing that the disk could have lost.
-                Waiting::Kept(kept) => {
-                    out.push(Output::Show(kept));
+                kept @ Waiting::Kept(_) => {
+                    self.release(kept, out);
                     continue;
                 }
                 Waiting::Event(_) | Waiting::Unstored(_) | Waiting::Left(_) => continue,
@@ -505,7 +504,11 @@ impl Store {
                 self.advance_durable(&event);
                 Output::Release(event)
             }
-            Waiting::Kept(kept) => Output::Show(kept),
+            Waiting::Kept(Kept { target, state, audience }) => {
+                // Stamped now: events that are released with it are after it.
+                let state = Durable { state, ..self.durable(&target) };
+                Output::Show { target, state, audience }
+            }
             Waiting::Left(key) => Output::Left(key),
         });
     }

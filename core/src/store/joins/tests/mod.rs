@@ -158,7 +158,7 @@ impl World {
                     let id = caller.invocation_id.expect("every call has one");
                     self.told.push(if outcome.is_ok() { id } else { id + "!" });
                 }
-                Output::Release(_) | Output::Show(_) => {}
+                Output::Release(_) | Output::Show { .. } => {}
                 Output::Left(JoinKey(key)) => self.told.push(format!("left {key}")),
             }
         }
