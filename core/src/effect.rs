@@ -179,6 +179,8 @@ pub enum Notice {
     AuthFailed {
         /// Which session.
         session: SessionKey,
+        /// Which function.
+        function: FunctionId,
         /// How.
         error: CallError,
     },
@@ -188,6 +190,15 @@ pub enum Notice {
         worker: WorkerKey,
         /// Which function.
         function: FunctionId,
+    },
+    /// A worker registered a function that another connected worker has: it is refused, and not tried again.
+    FunctionTaken {
+        /// Who.
+        worker: WorkerKey,
+        /// Which function.
+        function: FunctionId,
+        /// Who has it.
+        owner: WorkerKey,
     },
     /// A worker registered a function that the server has itself; calls go there.
     ReservedFunction {

@@ -33,8 +33,8 @@ pub(crate) fn to_workers(access: &PortAccess, request: &Request) -> Result<Role,
         (Shown::Right, true) => Ok(Role::Telemetry),
         (Shown::Nothing, true) => Ok(Role::TelemetryOfStrangers),
         (Shown::Nothing, false) => Err(Refusal::unauthorized(
-            "The worker port wants a token, as `Authorization: Bearer TOKEN`; SDKs take it from III_TOKEN, or as a \
-             header in their options.",
+            "The worker port wants a token, as `Authorization: Bearer TOKEN`: the SDKs for Python and Rust send what is \
+             in III_TOKEN, the one for Node what its options have under `headers`.",
         )),
         (Shown::Wrong, _) => {
             Err(Refusal::unauthorized("The token in `Authorization` is not that of the worker port."))

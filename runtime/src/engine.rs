@@ -253,6 +253,7 @@ impl<P: Platform> Engine<P> {
             Effect::Refuse { session, error } => self.deliver(Delivery::Refuse { session, error }).await,
             Effect::Admit { session } => self.deliver(Delivery::Admit { session }).await,
             Effect::Unauthorized { session, target, at } => {
+                tracing::debug!(session = session.0, ?target, "a join is refused");
                 self.deliver(Delivery::Unauthorized { session, target, at }).await;
             }
             Effect::CloseSession { session } => self.deliver(Delivery::Close { session }).await,
@@ -325,7 +326,7 @@ fn note(notice: Notice) {
                 revision,
                 ?code,
                 ?message,
-                "the handler of a trigger failed; the event is not handled again"
+                "the handler of a trigger, or its condition, failed; the event is not handled again"
             );
         }
         Notice::HandlerTooSlow { function } => tracing::warn!(
@@ -338,7 +339,7 @@ fn note(notice: Notice) {
         Notice::GateFailed { function, join, error } => {
             let (code, message) = (error.code, error.message);
             let (subscription, target) = (join.subscription, join.target);
-            tracing::warn!(function_id = ?function, ?subscription, ?target, ?code, ?message, "a join's gate failed");
+            tracing::warn!(function_id = ?function, ?subscription, ?target, ?code, ?message, "a join's gate, or its condition, failed");
         }
         Notice::LeaveFailed { function, join, error } => {
             let (code, message) = (error.code, error.message);
@@ -357,10 +358,17 @@ fn note(notice: Notice) {
             "leaves are not told: the store has failed, and they might be told again after a restart"
         ),
         // Without its message: the function was given tokens, and may speak of them.
-        Notice::AuthFailed { session, error } => tracing::warn!(
+        Notice::AuthFailed { session, function, error } => tracing::warn!(
             session = session.0,
+            function_id = ?function,
             code = ?error.code,
             "a subscriber is not served: the `auth_function` failed or returned no object; its worker may know more"
+        ),
+        Notice::FunctionTaken { worker, function, owner } => tracing::warn!(
+            worker = worker.0,
+            function_id = ?function,
+            owner = owner.0,
+            "a worker registers a function that another connected worker has: it is refused"
         ),
         Notice::TooManyFunctions { worker, function } => tracing::warn!(
             worker = worker.0,

@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
@@ -146,6 +146,8 @@ fn ended_by(error: &Error) -> Ended {
             closing(CloseCode::Size, format!("a message of {size} bytes; the limit is {max_size}"))
         }
         Error::Utf8(_) => closing(CloseCode::Invalid, "a text message must be UTF-8"),
+        // Most clients end this way.
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Gone,
         Error::Protocol(violation) => {
             tracing::debug!(%violation, "a peer broke the WebSocket protocol");
             closing(CloseCode::Protocol, "this is not how WebSocket works")

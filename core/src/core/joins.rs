@@ -93,8 +93,8 @@ impl Rooms {
                 }
             }
             Err(error) => {
-                if let Some(error) = error {
-                    turn.effects.push(Effect::Note(Notice::AuthFailed { session, error }));
+                if let (Some(error), Some(function)) = (error, turn.config.access.auth_function.clone()) {
+                    turn.effects.push(Effect::Note(Notice::AuthFailed { session, function, error }));
                 }
                 self.hub.deny(turn, session);
             }

@@ -130,6 +130,8 @@ impl Functions {
                 turn.effects.push(Effect::Note(Notice::ReservedFunction { worker: key, function: id }))
             }
             Some(owner) if *owner != key => {
+                let notice = Notice::FunctionTaken { worker: key, function: id.clone(), owner: *owner };
+                turn.effects.push(Effect::Note(notice));
                 let owner = self.workers.get(owner).map_or(Uuid::from_bytes([0; 16]), |owner| owner.id);
                 turn.effects
                     .push(Effect::ToWorker { worker: key, frame: ToWorker::FunctionRefused { id, owner } });
