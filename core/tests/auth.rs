@@ -300,3 +300,16 @@ fn without_an_auth_function_nobody_is_asked() {
     assert_eq!(fate(&mut world, session), "g sync [] #0 @1");
     assert!(world.heard(worker).is_empty());
 }
+
+#[test]
+fn nobody_is_asked_about_a_connection_that_is_gone() {
+    let mut world = World::with_config(config(AuthFailure::Close));
+    for _ in 0..3 {
+        let session = world.session();
+        world.leaves(session);
+    }
+    assert_eq!(world.core.next_deadline(), None, "nothing is waited for");
+    let worker = world.worker();
+    world.registers(worker, "auth");
+    assert_eq!(world.heard(worker).len(), 0, "questions about connections that are gone");
+}

@@ -114,6 +114,7 @@ impl Rooms {
             }
             Input::SessionFrame { session, frame } => self.session_frame(turn, session, frame),
             Input::SessionDisconnected { session } => {
+                self.functions.forget_session(session);
                 for ended in self.hub.disconnect(turn, session) {
                     self.unsubscribed(turn, session, ended);
                 }

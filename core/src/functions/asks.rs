@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::call::Purpose;
-use crate::key::WorkerKey;
+use crate::key::{SessionKey, WorkerKey};
 use crate::name::FunctionId;
 use crate::time::Mono;
 use crate::wire::worker::Payload;
@@ -68,6 +68,8 @@ pub(super) struct Asks {
     all: BTreeMap<u64, Waiting>,
     by_function: BTreeMap<FunctionId, BTreeSet<u64>>,
     by_worker: BTreeMap<WorkerKey, BTreeSet<u64>>,
+    /// Those about a session: at most one of each.
+    by_session: BTreeMap<SessionKey, u64>,
     by_deadline: BTreeSet<(Mono, u64)>,
     next: u64,
 }
@@ -83,6 +85,9 @@ impl Asks {
             WaitsFor::Place(worker) => {
                 self.by_worker.entry(worker).or_default().insert(number);
             }
+        }
+        if let Purpose::Auth(session) = waiting.ask.purpose {
+            self.by_session.insert(session, number);
         }
         self.by_deadline.extend(waiting.until.map(|until| (until, number)));
         self.all.insert(number, waiting);
@@ -124,6 +129,13 @@ impl Asks {
         due
     }
 
+    /// Lets go of what was to be asked about a session.
+    pub(super) fn forget_session(&mut self, session: SessionKey) {
+        if let Some(number) = self.by_session.get(&session) {
+            self.remove(*number);
+        }
+    }
+
     /// Lets go of those that nobody wants an answer to any more.
     pub(super) fn forget(&mut self, unwanted: impl Fn(&Ask) -> bool) {
         let unwanted = self.all.iter().filter(|(_, waiting)| unwanted(&waiting.ask));
@@ -139,6 +151,9 @@ impl Asks {
 
     fn remove(&mut self, number: u64) -> Option<Waiting> {
         let waiting = self.all.remove(&number)?;
+        if let Purpose::Auth(session) = waiting.ask.purpose {
+            self.by_session.remove(&session);
+        }
         if let Some(until) = waiting.until {
             self.by_deadline.remove(&(until, number));
         }

@@ -13,7 +13,7 @@ use crate::call::{Answer, Caller, Outcome, Purpose};
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::json::Json;
-use crate::key::WorkerKey;
+use crate::key::{SessionKey, WorkerKey};
 use crate::name::FunctionId;
 use crate::rng::{Secret, Uuid};
 use crate::store::Builtin;
@@ -289,6 +289,11 @@ impl Functions {
         for Waiting { ask, .. } in self.asks.take_all() {
             self.answer(turn, Asker::Server(ask), error(), false);
         }
+    }
+
+    /// A session is gone: nobody has to vouch for it any more.
+    pub(crate) fn forget_session(&mut self, session: SessionKey) {
+        self.asks.forget_session(session);
     }
 
     /// The server stops: nobody has to be vouched for any more.
