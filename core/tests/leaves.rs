@@ -507,3 +507,23 @@ fn a_leave_that_its_worker_had_no_room_for_is_told_later() {
     assert_eq!(world.asked(worker), ["bye sub"]);
     assert!(world.notes.is_empty(), "{:?}", world.notes);
 }
+
+/// The function of a trigger may be another worker's, which is back a moment later.
+#[test]
+fn a_leave_that_a_crashed_server_owes_waits_for_its_function_and_not_only_for_its_trigger() {
+    let mut world = World::durable();
+    let worker = world.worker();
+    world.handles(worker, "stream:leave", "bye", "{}");
+    let session = world.session();
+    world.join(session, "1", "g", "");
+    world.settle();
+    let keep = world.unsynced().len();
+    world.crash(keep);
+    let (binds, runs) = (world.worker(), world.worker());
+    world.binds(binds, "t", "stream:leave", "bye", "{}");
+    world.settle();
+    world.registers(runs, "bye");
+    world.settle();
+    assert_eq!(world.noted(), Vec::<String>::new());
+    assert_eq!(world.asked(runs), ["bye 1"]);
+}

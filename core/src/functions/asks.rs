@@ -32,6 +32,8 @@ pub(crate) enum Absent {
     Fails,
     /// It waits if the function's worker has just vanished.
     WaitsIfVanished,
+    /// It waits until then: after a start of the server, functions come back one by one.
+    WaitsUntil(Mono),
     /// It waits until its deadline.
     Waits,
 }

@@ -354,6 +354,7 @@ impl Functions {
         let until = match ask.absent {
             Absent::Fails => None,
             Absent::WaitsIfVanished => self.vanished.get(&ask.function).copied(),
+            Absent::WaitsUntil(until) => Some(until),
             Absent::Waits => ask.deadline,
         };
         match until.filter(|until| *until > turn.now.mono) {

@@ -25,6 +25,8 @@ struct Leave {
     stage: Stage,
     join: Joined,
     data: Json,
+    /// What becomes of it when nobody has registered its function.
+    absent: Absent,
 }
 
 /// A join of an earlier process.
@@ -63,12 +65,36 @@ impl Leaves {
         join: &Joined,
         handlers: Vec<Handler>,
     ) {
+        self.tell_or(turn, functions, join, handlers, Absent::WaitsIfVanished);
+    }
+
+    /// Tells these handlers of a leave that an earlier process owes. Their functions have as long to come back as a
+    /// worker that has just vanished.
+    fn tell_owed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        join: &Joined,
+        handlers: Vec<Handler>,
+    ) {
+        let until = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
+        self.tell_or(turn, functions, join, handlers, Absent::WaitsUntil(until));
+    }
+
+    fn tell_or(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        join: &Joined,
+        handlers: Vec<Handler>,
+        absent: Absent,
+    ) {
         let data = super::join_data(join);
         for handler in handlers {
             self.next += 1;
             let key = LeaveKey(self.next);
             let stage = handler.first();
-            let leave = Leave { handler, stage, join: join.clone(), data: data.clone() };
+            let leave = Leave { handler, stage, join: join.clone(), data: data.clone(), absent };
             leave.ask(turn, functions, key);
             self.running.insert(key, leave);
         }
@@ -98,12 +124,24 @@ impl Leaves {
         .collect()
     }
 
-    /// Whom to tell of a leave that an earlier process owes, of all who would be told: each function once.
-    pub(super) fn not_told(&mut self, turn: &Turn<'_>, key: JoinKey, handlers: Vec<Handler>) -> Vec<Handler> {
-        let Some(remembered) = self.remembered.get_mut(&key) else { return handlers };
+    /// Tells of a leave whose join the log has forgotten. Of one that an earlier process owes, each function is told
+    /// once.
+    pub(super) fn tell_forgotten(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        key: JoinKey,
+        join: &Joined,
+        handlers: Vec<Handler>,
+    ) {
+        let Some(remembered) = self.remembered.get_mut(&key) else {
+            return self.tell(turn, functions, join, handlers);
+        };
         let settled = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
         self.settled.get_or_insert(settled);
-        handlers.into_iter().filter(|handler| remembered.told.insert(handler.function.clone())).collect()
+        let is_new = |handler: &Handler| remembered.told.insert(handler.function.clone());
+        let handlers = handlers.into_iter().filter(is_new).collect();
+        self.tell_owed(turn, functions, join, handlers);
     }
 
     /// A handler registers after others were told of leaves that an earlier process owed: it is told, too.
@@ -122,7 +160,7 @@ impl Leaves {
             }
         }
         for join in late {
-            self.tell(turn, functions, &join, vec![handler.clone()]);
+            self.tell_owed(turn, functions, &join, vec![handler.clone()]);
         }
     }
 
@@ -180,7 +218,7 @@ impl Leave {
             function: self.handler.function(self.stage).clone(),
             payload: self.handler.payload(PayloadData::Json(self.data.clone())),
             deadline: None,
-            absent: Absent::WaitsIfVanished,
+            absent: self.absent,
         };
         functions.ask(turn, ask);
     }

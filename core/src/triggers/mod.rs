@@ -326,8 +326,7 @@ impl Triggers {
     pub(crate) fn departed(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, key: JoinKey) {
         let Some(join) = self.leaves.departed(key) else { return };
         let handlers = self.handlers(&self.of_leaves, &join);
-        let handlers = self.leaves.not_told(turn, key, handlers);
-        self.leaves.tell(turn, functions, &join, handlers);
+        self.leaves.tell_forgotten(turn, functions, key, &join, handlers);
     }
 
     /// A call that the server made for one of the triggers was answered.
