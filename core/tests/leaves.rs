@@ -527,3 +527,49 @@ fn a_leave_that_a_crashed_server_owes_waits_for_its_function_and_not_only_for_it
     assert_eq!(world.noted(), Vec::<String>::new());
     assert_eq!(world.asked(runs), ["bye 1"]);
 }
+
+/// A client that gives up a subscription and joins again at once is there in the end; a handler that keeps who is there
+/// must not be told so the other way round.
+#[test]
+fn handlers_hear_of_a_leave_before_they_hear_of_the_join_that_came_after_it() {
+    for durable in [false, true] {
+        for again in ["1", "2"] {
+            let mut world = if durable { World::durable() } else { World::in_memory() };
+            let worker = world.worker();
+            world.handles(worker, "stream:leave", "bye", "{}");
+            world.handles(worker, "stream:join", "may", "{}");
+            let session = world.session();
+            world.join(session, "1", "g", "");
+            let call = world.one_call(worker);
+            world.returns(worker, &call, "null");
+            world.settle();
+            world.leave(session, "1");
+            world.join(session, again, "g", "");
+            world.settle();
+            assert_eq!(
+                world.asked(worker),
+                ["bye 1".to_owned(), format!("may {again}")],
+                "durable: {durable}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_join_that_was_given_up_while_it_waited_for_a_leave_asks_nobody() {
+    let mut world = World::durable();
+    let worker = world.worker();
+    world.handles(worker, "stream:leave", "bye", "{}");
+    world.handles(worker, "stream:join", "may", "{}");
+    let session = world.session();
+    world.join(session, "1", "g", "");
+    let call = world.one_call(worker);
+    world.returns(worker, &call, "null");
+    world.settle();
+    world.leave(session, "1");
+    world.join(session, "2", "g", "");
+    world.leave(session, "2");
+    world.join(session, "2", "h", "");
+    world.settle();
+    assert_eq!(world.asked(worker), ["bye 1", "may 2"]);
+}

@@ -1,12 +1,14 @@
 //! The way of a subscription: somebody vouches for its connection, its gate decides, it is opened; in the end, its
 //! leave is told.
 
+use std::collections::VecDeque;
+
 use super::Rooms;
 use crate::call::Purpose;
 use crate::effect::{Effect, Notice};
 use crate::functions::{Absent, Answered, Ask};
 use crate::hub::{self, Ended, Join};
-use crate::key::SessionKey;
+use crate::key::{JoinKey, SessionKey};
 use crate::name::{SubscriptionId, Target};
 use crate::store::{Durable, Joined};
 use crate::triggers::{Joining, Verdict};
@@ -16,6 +18,15 @@ use crate::wire::worker::{Payload, PayloadData};
 
 /// While more leaves are on their way to their handlers, no join is taken: each would be another leave.
 const MOST_LEAVES: usize = 100_000;
+
+/// Joins that wait until the leaves before them are told.
+#[derive(Debug, Default)]
+pub(super) struct BehindLeaves {
+    /// The last leave that waits for the log.
+    last: Option<JoinKey>,
+    /// Each with the leave that it waits for: those in front wait for the earliest.
+    joins: VecDeque<(JoinKey, Joining)>,
+}
 
 impl Rooms {
     pub(super) fn session_connected(
@@ -123,7 +134,41 @@ impl Rooms {
         }
     }
 
+    /// Asks a join's gate, after all leaves that came before it were told: a handler that keeps who is there must not
+    /// hear of them the other way round.
     fn ask_gate(&mut self, turn: &mut Turn<'_>, joining: Joining) {
+        match self.behind_leaves.last {
+            Some(leave) => self.behind_leaves.joins.push_back((leave, joining)),
+            None => self.ask_gate_now(turn, joining),
+        }
+    }
+
+    /// The log has forgotten a join, and its leave was told: those that came after it go on.
+    pub(super) fn left(&mut self, turn: &mut Turn<'_>, key: JoinKey) {
+        if self.behind_leaves.last == Some(key) {
+            self.behind_leaves.last = None;
+        }
+        while let Some((_, joining)) = self.behind_leaves.joins.pop_front_if(|(leave, _)| *leave == key) {
+            self.ask_gate_again(turn, joining);
+        }
+    }
+
+    /// The log will forget nothing any more.
+    pub(super) fn left_untold(&mut self, turn: &mut Turn<'_>) {
+        let BehindLeaves { joins, .. } = std::mem::take(&mut self.behind_leaves);
+        for (_, joining) in joins {
+            self.ask_gate_again(turn, joining);
+        }
+    }
+
+    /// Asks the gate of a join that has waited, if it is still wanted.
+    fn ask_gate_again(&mut self, turn: &mut Turn<'_>, joining: Joining) {
+        if self.hub.awaits_gate(joining.session, &joining.join) {
+            self.ask_gate_now(turn, joining);
+        }
+    }
+
+    fn ask_gate_now(&mut self, turn: &mut Turn<'_>, joining: Joining) {
         let (session, subscription) = (joining.session, joining.join.subscription.clone());
         match self.triggers.open_gate(turn, &mut self.functions, joining) {
             Ok(gate) => self.hub.gated(session, &subscription, gate),
@@ -187,10 +232,11 @@ impl Rooms {
         match ended {
             Ended::Gated(gate) => self.triggers.abandon_gate(gate),
             Ended::Open { join, key } => {
-                if let Some(key) = key
-                    && !self.store.left(key, &mut self.outputs)
-                {
-                    return turn.effects.push(Effect::Note(Notice::LeavesUntold { count: 1 }));
+                if let Some(key) = key {
+                    if !self.store.left(key, &mut self.outputs) {
+                        return turn.effects.push(Effect::Note(Notice::LeavesUntold { count: 1 }));
+                    }
+                    self.behind_leaves.last = Some(key);
                 }
                 self.triggers.leave(turn, &mut self.functions, join, key);
             }

@@ -24,6 +24,7 @@ use crate::triggers::Triggers;
 use crate::turn::Turn;
 use crate::wire::worker::{BadFrame, BadFrameAnswer, FromWorker, Invoke, InvokeTarget, ToWorker};
 
+use joins::BehindLeaves;
 use stop::Stopping;
 
 /// The state machine. See the [crate's page](crate) for how to drive it.
@@ -43,6 +44,8 @@ struct Rooms {
     triggers: Triggers,
     custom: Custom,
     hub: Hub,
+    /// The joins that came after leaves that the log has not forgotten yet: their gates are asked after those.
+    behind_leaves: BehindLeaves,
     stopping: Option<Stopping>,
     /// What the store puts out during one input; empty between inputs, kept for its memory.
     outputs: Vec<Output>,
@@ -95,6 +98,7 @@ impl Rooms {
             triggers,
             custom,
             hub: Hub::default(),
+            behind_leaves: BehindLeaves::default(),
             stopping: None,
             outputs: Vec::new(),
         }
@@ -131,6 +135,7 @@ impl Rooms {
             Input::PersistFailed { reason } => {
                 self.store.persist_failed(&reason, &mut self.outputs);
                 self.triggers.store_failed(turn);
+                self.left_untold(turn);
             }
             Input::Tick => self.expire(turn),
             Input::Stop => self.stop(turn),
@@ -235,7 +240,8 @@ impl Rooms {
         }
         match target {
             InvokeTarget::Builtin(Ok(command))
-                if command.stream().is_some_and(|stream| self.custom.keeps(stream)) =>
+                if command.stream().is_some_and(|stream| self.custom.keeps(stream))
+                    && !self.store.refuses(&command) =>
             {
                 self.custom.run(turn, &mut self.functions, caller, command);
             }
@@ -265,9 +271,14 @@ impl Rooms {
                     self.triggers.event(turn, &mut self.functions, &event);
                 }
                 Output::Show { target, state, audience } => self.show(turn, target, state, audience),
-                Output::Left(key) => self.triggers.departed(turn, &mut self.functions, key),
+                Output::Left(key) => {
+                    self.triggers.departed(turn, &mut self.functions, key);
+                    self.left(turn, key);
+                }
             }
         }
+        // With what was put out meanwhile, if anything was.
+        outputs.append(&mut self.outputs);
         self.outputs = outputs;
     }
 }

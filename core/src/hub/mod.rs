@@ -166,6 +166,12 @@ impl Hub {
         Join::Nothing
     }
 
+    /// Whether a subscription still waits for its gate to be asked.
+    pub(crate) fn awaits_gate(&mut self, key: SessionKey, join: &Joined) -> bool {
+        self.subscription(key, &join.subscription)
+            .is_some_and(|found| found.target == join.target && matches!(found.state, Progress::Gated(None)))
+    }
+
     /// A subscription waits for this gate.
     pub(crate) fn gated(&mut self, key: SessionKey, subscription: &SubscriptionId, gate: GateKey) {
         if let Some(found) = self.subscription(key, subscription) {

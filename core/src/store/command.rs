@@ -141,6 +141,11 @@ impl Builtin {
         }
     }
 
+    /// Whether it changes something, or tells of something.
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Builtin::Set | Builtin::Delete | Builtin::Update | Builtin::Send)
+    }
+
     /// The code of an error that is neither the caller's spelling nor a missing function.
     pub fn error_code(self) -> &'static str {
         match self {

@@ -194,7 +194,7 @@ impl Store {
         out: &mut Vec<Output>,
     ) {
         let builtin = command.builtin();
-        let writes = matches!(builtin, Builtin::Set | Builtin::Delete | Builtin::Update | Builtin::Send);
+        let writes = builtin.writes();
         if writes && let Some(reason) = self.commits.failure() {
             let message = format!("the store takes no writes: {reason}");
             let outcome = Err(CallError::new(builtin.error_code(), message));
@@ -243,6 +243,11 @@ impl Store {
         let outcome = outcome.map_err(|message| CallError::new(builtin.error_code(), message));
         let reply = Waiting::Reply { caller, command: builtin, outcome, again };
         self.after(head, reply, out);
+    }
+
+    /// Whether a command is refused because an earlier write has failed.
+    pub(crate) fn refuses(&self, command: &Command) -> bool {
+        command.builtin().writes() && self.commits.failure().is_some()
     }
 
     /// Sends what has gathered to the disk, unless a write is under way: then it goes with the next.
