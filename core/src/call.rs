@@ -1,11 +1,7 @@
 //! A call of a function: who asks, and what comes back.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
-
 use crate::error::CallError;
+use crate::field;
 use crate::json::Json;
 use crate::key::{BindingKey, GateKey, LeaveKey, SessionKey, WorkerKey};
 use crate::log::Revision;
@@ -98,9 +94,8 @@ impl Answer {
     /// members don't matter.
     pub(crate) fn denies(&self) -> bool {
         let Answer::Returned(value) = self else { return false };
-        let members: BTreeMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_str(value.as_str()).unwrap_or_default();
-        members.get("unauthorized").is_some_and(|value| value.get() == "true")
+        field::members(value.as_str())
+            .is_some_and(|members| members.get("unauthorized").is_some_and(|value| value.get() == "true"))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Reading the fields of objects that came in, with errors that name the field.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -14,6 +17,12 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String>
         true => serde_json::from_str(text).map_err(|error| format!("can't be read: {error}")),
         false => Err("must be a JSON object".to_owned()),
     }
+}
+
+/// The members of an object as they are spelled; of two with one key, the later one. `None` if it is no object, or has a
+/// key that is no Unicode text.
+pub(crate) fn members(text: &str) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
+    serde_json::from_str(text).ok()
 }
 
 /// Reads a field so that an explicit `null` differs from no field: for fields where null is a value.

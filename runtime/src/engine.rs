@@ -339,7 +339,14 @@ fn note(notice: Notice) {
         Notice::GateFailed { function, join, error } => {
             let (code, message) = (error.code, error.message);
             let (subscription, target) = (join.subscription, join.target);
-            tracing::warn!(function_id = ?function, ?subscription, ?target, ?code, ?message, "a join's gate, or its condition, failed");
+            tracing::warn!(
+                function_id = ?function,
+                ?subscription,
+                ?target,
+                ?code,
+                ?message,
+                "a join's gate, or its condition, failed"
+            );
         }
         Notice::LeaveFailed { function, join, error } => {
             let (code, message) = (error.code, error.message);

@@ -1,12 +1,10 @@
 //! What a worker that keeps a stream is given, and what its answers mean.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
 
 use crate::call::Answer;
 use crate::error::{CallError, code};
+use crate::field;
 use crate::json::{Json, Kind};
 use crate::name::{GroupPath, ItemId, Target};
 use crate::store::{Command, State};
@@ -74,7 +72,7 @@ pub(super) struct Told {
 
 pub(super) fn told(answer: &Answer) -> Told {
     let Answer::Returned(value) = answer else { return Told::default() };
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(value.as_str()).unwrap_or_default();
+    let members = field::members(value.as_str()).unwrap_or_default();
     let member = |key: &str| members.get(key).map(|raw| Json::trusted(raw.get()));
     Told {
         old: member("old_value").map(|old| Some(old).filter(|old| !old.is_null())),

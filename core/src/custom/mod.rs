@@ -39,7 +39,7 @@ pub(crate) enum Done {
     Changed { group: GroupPath, item: ItemId, change: Change, value: Json },
     /// The worker has told the state of something.
     Told(Kept),
-    /// There is nothing to start from, for now.
+    /// There is nothing to start from until the worker registers again.
     NotLoaded { subscribers: BTreeSet<Subscriber>, target: Target, error: CallError },
 }
 

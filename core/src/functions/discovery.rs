@@ -1,12 +1,10 @@
 //! What workers can ask about each other.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
 
 use super::Functions;
 use crate::call::Answer;
+use crate::field;
 use crate::json::{Json, Kind};
 use crate::key::WorkerKey;
 use crate::wire::text::{push_array, push_key, push_string, push_text_member};
@@ -53,7 +51,7 @@ impl Functions {
 fn push_told(out: &mut String, about: Option<&Json>) {
     const SHOWN: [&str; 7] = ["name", "description", "runtime", "version", "os", "isolation", "namespace"];
     let about = about.map_or("{}", Json::as_str);
-    let told: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(about).unwrap_or_default();
+    let told = field::members(about).unwrap_or_default();
     for key in SHOWN {
         if let Some(value) = told.get(key).filter(|value| Kind::of(value.get()) == Kind::String) {
             push_key(out, key);

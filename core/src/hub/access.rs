@@ -1,15 +1,13 @@
 //! Who vouches for a session: nobody needs to, or the `auth_function`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
 
 use super::{Hub, Progress, Session, joined, unauthorized};
 use crate::call::{Answer, Outcome};
 use crate::config::AuthFailure;
 use crate::effect::Effect;
 use crate::error::{CallError, code};
+use crate::field;
 use crate::json::Json;
 use crate::key::SessionKey;
 use crate::store::Joined;
@@ -130,8 +128,7 @@ pub(crate) fn context(outcome: Outcome) -> Result<Option<Json>, Option<CallError
         Ok(_) => return Err(Some(no_object())),
         Err(error) => return Err(Some(error)),
     };
-    let members: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_str(value.as_str()).map_err(|_| Some(no_object()))?;
+    let members = field::members(value.as_str()).ok_or_else(|| Some(no_object()))?;
     let context = members.get("context").map(|raw| raw.get()).filter(|text| *text != "null");
     match context.map_or(0, str::len) {
         len if len > LONGEST_CONTEXT => {

@@ -133,13 +133,7 @@ impl Triggers {
     }
 
     /// Takes up the same binding of a worker that vanished, or makes one.
-    fn adopt_or_add(
-        &mut self,
-        worker: WorkerKey,
-        kind: Kind,
-        handler: Handler,
-        request: TriggerRequest,
-    ) -> BindingKey {
+    fn adopt_or_add(&mut self, worker: WorkerKey, kind: Kind, handler: Handler, request: TriggerRequest) {
         let is_same = |key: &BindingKey| self.bindings.get(key).is_some_and(|old| old.handler == handler);
         let same = self.vanished.alike(&kind, &handler.function).find(|(_, key)| is_same(key));
         let of_worker = self.by_worker.entry(worker).or_default();
@@ -150,7 +144,7 @@ impl Triggers {
             of_worker.insert(request.id.clone(), key);
             binding.owner = Owner::Worker(worker);
             binding.request = request;
-            return key;
+            return;
         }
         self.next += 1;
         let key = BindingKey(self.next);
@@ -169,7 +163,6 @@ impl Triggers {
         }
         let owner = Owner::Worker(worker);
         self.bindings.insert(key, Binding { kind, handler, request, owner, queue: Queue::default() });
-        key
     }
 
     pub(crate) fn unregister(&mut self, turn: &mut Turn<'_>, worker: WorkerKey, id: &TriggerId) {

@@ -1,7 +1,6 @@
 //! What workers send.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -284,7 +283,7 @@ fn read_fields(text: &str) -> Result<Fields<'_>, BadFrame> {
 
 /// The call that is to be answered if a frame is valid JSON but has a field twice, which [`Fields`] refuses.
 fn call_of(text: &str) -> BadFrameAnswer {
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let members = field::members(text).unwrap_or_default();
     let member = |key: &str| lenient_text(members.get(key).copied());
     let is_call = member("type").is_some_and(|kind| kind == "invokefunction");
     match member("invocation_id").filter(|_| is_call) {
