@@ -1,4 +1,5 @@
-//! What an increment of a counter costs: 1,000 of them, one call each, in an item of 10 KiB.
+//! What an increment of a counter costs: 1,000 of them, one call each, in an item of 10 KiB, or in one of the small
+//! items of a group.
 //!
 //! `cargo bench -p headwater-core`. The columns are for 1,000 increments, the rows of throughput for one.
 
@@ -107,6 +108,55 @@ fn whole_core(bencher: Bencher<'_, '_>) {
             }
         }
         server.persist();
+    });
+}
+
+/// The items of a group in turn, each change in a batch of its own: every time the group's state is copied where it
+/// changes.
+#[divan::bench(args = [1, 2, 16, 32, 1_000, 100_000])]
+fn in_a_group_of(bencher: Bencher<'_, '_>, items: usize) {
+    let limits = Limits::default();
+    let parse = |frame: &str| worker::parse(frame, &limits).expect("a frame");
+    let mut server = Server::start();
+    for i in 0..items {
+        server.call(parse(&format!(
+            r#"{{"type":"invokefunction","function_id":"stream::set","data":{{"stream_name":"s","group_id":"g","item_id":"item-{i:06}","data":{{"count":0,"text":"0123456789012345678901234567890123456789"}}}}}}"#,
+        )));
+    }
+    server.persist();
+    let updates: Vec<FromWorker> = (0..items.min(CALLS))
+        .map(|i| i * 7_919 % items)
+        .map(|i| parse(&format!(
+            r#"{{"type":"invokefunction","function_id":"stream::update","data":{{"stream_name":"s","group_id":"g","item_id":"item-{i:06}","ops":[{{"type":"increment","path":"count","by":1}}]}}}}"#,
+        )))
+        .collect();
+    bencher.counter(ItemsCount::new(CALLS)).bench_local(|| {
+        for update in updates.iter().cycle().take(CALLS) {
+            server.call(update.clone());
+            server.persist();
+        }
+    });
+}
+
+/// New groups are filled, one after the other.
+#[divan::bench(args = [1, 16])]
+fn created_in_groups_of(bencher: Bencher<'_, '_>, items: usize) {
+    let limits = Limits::default();
+    let sets: Vec<FromWorker> = (0..CALLS)
+        .map(|i| {
+            let (group, item) = (i / items, i % items);
+            let frame = format!(
+                r#"{{"type":"invokefunction","function_id":"stream::set","data":{{"stream_name":"s","group_id":"{group}","item_id":"{item}","data":0}}}}"#,
+            );
+            worker::parse(&frame, &limits).expect("a frame")
+        })
+        .collect();
+    bencher.counter(ItemsCount::new(CALLS)).with_inputs(Server::start).bench_local_values(|mut server| {
+        for set in &sets {
+            server.call(set.clone());
+        }
+        server.persist();
+        server
     });
 }
 
