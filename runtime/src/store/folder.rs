@@ -4,12 +4,16 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Disk, LogFile, OpenError};
+use super::{Disk, DiskFile, OpenError};
 
-/// A folder that this process alone uses, for as long as this value lives.
+/// A folder that this process alone uses, for as long as this value or one of its clones lives.
+#[derive(Clone, Debug)]
+pub struct Folder(Arc<Locked>);
+
 #[derive(Debug)]
-pub struct Folder {
+struct Locked {
     path: PathBuf,
     /// Its lock goes with the file handle, so also with the process, however that ends.
     _lock: File,
@@ -41,7 +45,11 @@ impl Folder {
         }
         lock.set_len(0).map_err(failed("write in the folder"))?;
         write!(lock, "{}", std::process::id()).map_err(failed("write in the folder"))?;
-        Ok(Folder { path: path.to_owned(), _lock: lock })
+        Ok(Folder(Arc::new(Locked { path: path.to_owned(), _lock: lock })))
+    }
+
+    fn path_of(&self, name: &str) -> PathBuf {
+        self.0.path.join(name)
     }
 }
 
@@ -60,8 +68,24 @@ fn create_durably(path: &Path) -> io::Result<()> {
 impl Disk for Folder {
     type File = File;
 
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.0.path)? {
+            let entry = entry?;
+            // A name of other bytes is none that this program gave.
+            if let Ok(name) = entry.file_name().into_string()
+                && name != LOCK_FILE
+                && entry.file_type()?.is_file()
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     fn open(&self, name: &str) -> io::Result<Option<File>> {
-        match OpenOptions::new().read(true).write(true).open(self.path.join(name)) {
+        match OpenOptions::new().read(true).write(true).open(self.path_of(name)) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -69,32 +93,73 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path.join(name))
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(self.path_of(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        fs::rename(self.path_of(from), self.path_of(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path_of(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        File::open(&self.0.path)?.sync_all()
     }
 }
 
-impl LogFile for File {
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+impl DiskFile for File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_all_at(bytes, offset)
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_stays_locked_for_as_long_as_any_clone_lives() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::lock(place.path()).expect("nobody has it");
+        let clone = folder.clone();
+        drop(folder);
+        assert!(matches!(Folder::lock(place.path()), Err(OpenError::InUse { .. })));
+        drop(clone);
+        Folder::lock(place.path()).expect("nobody has it any more");
+    }
+
+    #[test]
+    fn a_folder_lists_its_files_and_no_more() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::lock(place.path()).expect("nobody has it");
+        fs::create_dir(place.path().join("folder")).expect("another folder");
+        for name in ["b", "c", "a"] {
+            let file = folder.create(name).expect("a file");
+            DiskFile::write_at(&file, 2, b"x").expect("there is room");
+        }
+        folder.rename("c", "d").expect("it is there");
+        folder.remove("b").expect("it is there");
+        assert!(folder.remove("b").is_err());
+        assert_eq!(folder.list().expect("it can be read"), ["a", "d"]);
+        let file = folder.open("d").expect("it can be read").expect("it is there");
+        assert_eq!(DiskFile::len(&file).expect("it has a length"), 3);
     }
 }

@@ -4,16 +4,21 @@ mod folder;
 mod open;
 mod writer;
 
+use std::fmt::Debug;
 use std::io;
 
 pub use folder::Folder;
 pub use open::{OpenError, Opened, open};
 pub(crate) use writer::write_log;
 
-/// A folder that holds the log. What was written is durable only once it was synced; a name only once the folder was.
-pub trait Disk: Send + 'static {
+/// A folder that holds the store's files. What was written is durable only once it was synced; a name only once the
+/// folder was. Clones are the same folder.
+pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// A file in it.
-    type File: LogFile;
+    type File: DiskFile;
+
+    /// The names of its files, in the order of their bytes.
+    fn list(&self) -> io::Result<Vec<String>>;
 
     /// Opens a file; `None` if there is none of this name.
     fn open(&self, name: &str) -> io::Result<Option<Self::File>>;
@@ -24,21 +29,43 @@ pub trait Disk: Send + 'static {
     /// Gives a file another name; one that has that name already is replaced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Removes a file; an error if there is none of this name.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
     /// Makes the names of files durable.
     fn sync_names(&self) -> io::Result<()>;
 }
 
-/// A file of the log.
-pub trait LogFile: Send + 'static {
+/// An open file of a [`Disk`]. It may be used by several threads at once.
+pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Reads up to `buffer.len()` bytes from `offset` on; 0 is the end of the file.
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes all of `bytes` at `offset`.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`. If it fails, a part of them may have been written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts the file off at `len`.
-    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// How many bytes it holds.
+    fn len(&self) -> io::Result<u64>;
 
-    /// Makes what was written, and the file's length, durable (`fdatasync`).
-    fn sync(&mut self) -> io::Result<()>;
+    /// Whether it holds none.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts the file off at `len`, or fills it up to there with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes what was written, and the file's length, durable (`fdatasync`). What was written before a sync that failed
+    /// may be lost, also if a later one succeeds.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Reads on when a signal came between.
+fn read_some(file: &impl DiskFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(offset, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::io;
 use headwater_core::log::{FileHeader, HeaderError};
 use headwater_core::store::{Damage, Recovered, Replay};
 
-use super::{Disk, LogFile};
+use super::{Disk, DiskFile, read_some};
 
 /// Why a store can't be opened. The sentences name no folder: the caller knows which it is.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +56,10 @@ const READ_BYTES: usize = 1 << 20;
 pub fn open<D: Disk>(disk: &D, header: FileHeader) -> Result<Opened<D::File>, OpenError> {
     let failed = |doing: &'static str| move |error| OpenError::Io { doing, error };
     match disk.open(LOG_FILE).map_err(failed("open the log"))? {
-        Some(mut file) => {
-            let recovered = replay(&mut file)?;
-            file.truncate(recovered.end).map_err(failed("cut off the torn end of the log"))?;
-            make_durable(&mut file, recovered.last_batch, recovered.end)
+        Some(file) => {
+            let recovered = replay(&file)?;
+            file.set_len(recovered.end).map_err(failed("cut off the torn end of the log"))?;
+            make_durable(&file, recovered.last_batch, recovered.end)
                 .and_then(|()| disk.sync_names())
                 .map_err(failed("sync the log"))?;
             Ok(Opened { file, recovered })
@@ -74,7 +74,7 @@ pub fn open<D: Disk>(disk: &D, header: FileHeader) -> Result<Opened<D::File>, Op
 /// What the last process wrote and did not get to sync was read like the rest, and is shown like the rest from now on:
 /// so it must be as safe. If its sync failed, the system takes what it kept in memory for written: only writing it
 /// again makes the next sync write it.
-fn make_durable(file: &mut impl LogFile, last_batch: u64, end: u64) -> io::Result<()> {
+fn make_durable(file: &impl DiskFile, last_batch: u64, end: u64) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut offset = last_batch;
     while offset < end {
@@ -90,7 +90,7 @@ fn make_durable(file: &mut impl LogFile, last_batch: u64, end: u64) -> io::Resul
 }
 
 fn create<D: Disk>(disk: &D, header: FileHeader) -> io::Result<D::File> {
-    let mut file = disk.create(NEW_LOG_FILE)?;
+    let file = disk.create(NEW_LOG_FILE)?;
     file.write_at(0, &header.encode())?;
     file.sync()?;
     disk.rename(NEW_LOG_FILE, LOG_FILE)?;
@@ -98,7 +98,7 @@ fn create<D: Disk>(disk: &D, header: FileHeader) -> io::Result<D::File> {
     Ok(file)
 }
 
-fn replay(file: &mut impl LogFile) -> Result<Recovered, OpenError> {
+fn replay(file: &impl DiskFile) -> Result<Recovered, OpenError> {
     let mut header = [0; FileHeader::LEN];
     let mut buffer = vec![0; READ_BYTES];
     let mut replay = None;
@@ -117,16 +117,6 @@ fn replay(file: &mut impl LogFile) -> Result<Recovered, OpenError> {
     }
     let Some(replay) = replay else { return Err(HeaderError::NotALog.into()) };
     Ok(replay.finish()?)
-}
-
-/// Reads on when a signal came between.
-fn read_some(file: &mut impl LogFile, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read_at(offset, buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -176,6 +166,10 @@ mod tests {
     impl Disk for FakeDisk {
         type File = FakeDisk;
 
+        fn list(&self) -> io::Result<Vec<String>> {
+            Ok(vec![LOG_FILE.to_owned()])
+        }
+
         fn open(&self, _name: &str) -> io::Result<Option<FakeDisk>> {
             Ok(Some(self.clone()).filter(|disk| !disk.log().cached.is_empty()))
         }
@@ -188,13 +182,17 @@ mod tests {
             Ok(())
         }
 
+        fn remove(&self, _name: &str) -> io::Result<()> {
+            Ok(())
+        }
+
         fn sync_names(&self) -> io::Result<()> {
             Ok(())
         }
     }
 
-    impl LogFile for FakeDisk {
-        fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    impl DiskFile for FakeDisk {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
             let log = self.log();
             let rest = &log.cached[usize::try_from(offset).expect("a small log")..];
             let len = rest.len().min(buffer.len());
@@ -202,7 +200,7 @@ mod tests {
             Ok(len)
         }
 
-        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
             let (mut log, offset) = (self.log(), usize::try_from(offset).expect("a small log"));
             let end = log.cached.len().max(offset + bytes.len());
             log.cached.resize(end, 0);
@@ -211,12 +209,16 @@ mod tests {
             Ok(())
         }
 
-        fn truncate(&mut self, len: u64) -> io::Result<()> {
-            self.log().cached.truncate(usize::try_from(len).expect("a small log"));
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.log().cached.len() as u64)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.log().cached.resize(usize::try_from(len).expect("a small log"), 0);
             Ok(())
         }
 
-        fn sync(&mut self) -> io::Result<()> {
+        fn sync(&self) -> io::Result<()> {
             let mut log = self.log();
             let len = log.cached.len();
             log.safe.resize(len, 0);
@@ -234,7 +236,7 @@ mod tests {
 
     /// Opens the store and writes an item, without a sync.
     fn write(disk: &FakeDisk, item: &str, bytes: usize) {
-        let Opened { mut file, recovered } = open(disk);
+        let Opened { file, recovered } = open(disk);
         let now = Now { mono: Mono(0), wall: WallMs(1) };
         let mut core = Core::recovered(CoreConfig::default(), [1; 32], now, recovered);
         let data = "x".repeat(bytes);

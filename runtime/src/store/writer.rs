@@ -4,7 +4,7 @@ use headwater_core::Input;
 use headwater_core::log::Batch;
 use tokio::sync::mpsc;
 
-use super::{Disk, LogFile};
+use super::{Disk, DiskFile};
 
 /// Writes batches until there are no more, and says of each whether what it asks for is done. Blocks: it has a thread of its own.
 ///
@@ -12,7 +12,7 @@ use super::{Disk, LogFile};
 pub(crate) async fn write_log<D: Disk>(
     // Held for as long as something may be written: with it goes the folder's lock.
     _disk: D,
-    mut file: D::File,
+    file: D::File,
     mut batches: mpsc::Receiver<Batch>,
     done: mpsc::Sender<Input>,
 ) {
@@ -50,7 +50,7 @@ mod tests {
     struct Recorder(Arc<Mutex<Vec<String>>>);
 
     impl Recorder {
-        fn done(&mut self, what: String) -> io::Result<()> {
+        fn done(&self, what: String) -> io::Result<()> {
             self.0.lock().map_err(|_| io::Error::other("poisoned"))?.push(what);
             Ok(())
         }
@@ -58,6 +58,10 @@ mod tests {
 
     impl Disk for Recorder {
         type File = Recorder;
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            Ok(Vec::new())
+        }
 
         fn open(&self, _name: &str) -> io::Result<Option<Recorder>> {
             Ok(Some(self.clone()))
@@ -71,25 +75,33 @@ mod tests {
             Ok(())
         }
 
+        fn remove(&self, _name: &str) -> io::Result<()> {
+            Ok(())
+        }
+
         fn sync_names(&self) -> io::Result<()> {
             Ok(())
         }
     }
 
-    impl LogFile for Recorder {
-        fn read_at(&mut self, _offset: u64, _buffer: &mut [u8]) -> io::Result<usize> {
+    impl DiskFile for Recorder {
+        fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<usize> {
             Ok(0)
         }
 
-        fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
             self.done(format!("write {} at {offset}", bytes.len()))
         }
 
-        fn truncate(&mut self, len: u64) -> io::Result<()> {
-            self.done(format!("truncate to {len}"))
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
         }
 
-        fn sync(&mut self) -> io::Result<()> {
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.done(format!("cut to {len}"))
+        }
+
+        fn sync(&self) -> io::Result<()> {
             self.done("sync".to_owned())
         }
     }
@@ -106,7 +118,7 @@ mod tests {
             log.send(batch).await.expect("the writer takes it");
             assert_eq!(written.recv().await, Some(Input::Persisted { through: number }));
             let answered = format!("answered {}", number.0);
-            disk.clone().done(answered).expect("the list can be written");
+            disk.done(answered).expect("the list can be written");
         }
         drop(log);
         writer.await.expect("the writer ends");
