@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -135,6 +136,13 @@ impl Setup {
         let mut process = Process::spawn("headwater", &mut self.command());
         let status = process.exited(DEADLINE).await;
         (status, process.stderr())
+    }
+
+    /// Starts the server and kills it as a power cut would, so long after that, whatever it is doing then.
+    pub async fn start_and_kill9(&self, after: Duration) {
+        let mut process = Process::spawn("headwater", &mut self.command());
+        tokio::time::sleep(after).await;
+        process.kill().await;
     }
 
     fn command(&self) -> Command {

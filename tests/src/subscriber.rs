@@ -26,6 +26,8 @@ pub struct Frame {
     pub id: Option<String>,
     /// The group's revision; errors have none.
     pub revision: Option<u64>,
+    /// The name of the store's history, in a sync.
+    pub epoch: Option<String>,
     /// What happened.
     pub event: Happened,
 }

@@ -139,14 +139,15 @@ impl Worker {
 
     /// Sends a call and does not wait for its answer.
     pub async fn start(&mut self, function: &str, data: impl Display) -> CallId {
-        self.calls += 1;
-        let id = format!("00000000-0000-4000-8000-{:012x}", self.calls);
-        let function = Value::from(function);
-        let frame = format!(
-            r#"{{"type":"invokefunction","invocation_id":"{id}","function_id":{function},"data":{data}}}"#
-        );
+        let (id, frame) = self.next_call(function, data);
         self.socket.send(frame).await;
-        CallId(id)
+        id
+    }
+
+    /// Sends a call to a server that may be gone: `None` if it did not take it, or not all of it.
+    pub async fn try_start(&mut self, function: &str, data: impl Display) -> Option<CallId> {
+        let (id, frame) = self.next_call(function, data);
+        self.socket.try_send(frame).await.then_some(id)
     }
 
     /// Calls a function and wants no answer.
@@ -240,6 +241,17 @@ impl Worker {
             "error": { "code": code, "message": message },
         });
         self.socket.send(frame.to_string()).await;
+    }
+
+    /// The frame of a call.
+    fn next_call(&mut self, function: &str, data: impl Display) -> (CallId, String) {
+        self.calls += 1;
+        let id = format!("00000000-0000-4000-8000-{:012x}", self.calls);
+        let function = Value::from(function);
+        let frame = format!(
+            r#"{{"type":"invokefunction","invocation_id":"{id}","function_id":{function},"data":{data}}}"#
+        );
+        (CallId(id), frame)
     }
 
     async fn next_success(&mut self, function: &str) {
