@@ -11,6 +11,7 @@ mod script;
 mod server;
 mod socket;
 mod subscriber;
+mod tmpfs;
 mod worker;
 
 pub use bystander::{Bystander, still_joins, still_works};
@@ -20,6 +21,7 @@ pub use script::Script;
 pub use server::{Server, Setup, run_to_exit};
 pub use socket::{Incoming, Socket};
 pub use subscriber::{Frame, Subscriber};
+pub use tmpfs::Tmpfs;
 pub use worker::{CallId, Invocation, Outcome, Refusal, Worker, item, stored};
 
 use std::time::Duration;

@@ -3,7 +3,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,6 +22,7 @@ pub struct Setup {
     timeouts: Value,
     log: Option<String>,
     count_syncs: bool,
+    outlive_file_limit: bool,
 }
 
 impl Setup {
@@ -40,6 +41,7 @@ impl Setup {
             timeouts: json!({}),
             log: None,
             count_syncs: false,
+            outlive_file_limit: false,
         }
     }
 
@@ -89,6 +91,12 @@ impl Setup {
     /// Runs it under strace, which writes down every `fdatasync`.
     pub fn count_syncs(mut self) -> Setup {
         self.count_syncs = true;
+        self
+    }
+
+    /// Runs it so that a write beyond the limit of [`Server::limit_files`] is an error, and not its end.
+    pub fn outlive_file_limit(mut self) -> Setup {
+        self.outlive_file_limit = true;
         self
     }
 
@@ -150,6 +158,11 @@ impl Setup {
             let mut strace = strace();
             strace.args(["-f", "-e", "trace=fdatasync", "-o"]).arg(self.syncs_file()).arg(binary());
             strace
+        } else if self.outlive_file_limit {
+            // Signals that are ignored stay so in what the shell becomes.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#]).arg(binary());
+            shell
         } else {
             Command::new(binary())
         };
@@ -266,9 +279,20 @@ impl Server {
         trace.lines().filter(|line| line.contains("fdatasync") && line.trim_end().ends_with("= 0")).count()
     }
 
+    /// From now on it can write no file past this many bytes; without a limit, any file again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        let limited = prlimit(Some(self.process_id()), Resource::Fsize, limit);
+        limited.unwrap_or_else(|e| panic!("headwater's files could not be limited: {e}"));
+    }
+
+    fn process_id(&self) -> Pid {
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id")
+    }
+
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, signal).unwrap_or_else(|e| panic!("headwater could not get {signal:?}: {e}"));
+        kill_process(self.process_id(), signal)
+            .unwrap_or_else(|e| panic!("headwater could not get {signal:?}: {e}"));
     }
 }
 
