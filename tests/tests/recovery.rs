@@ -85,7 +85,7 @@ async fn a_log_of_a_newer_format_is_refused_by_its_version() {
 async fn a_log_whose_header_is_damaged_is_refused_and_not_taken_for_an_empty_one() {
     let data = Data::written().await;
     let place = data.place_of(0);
-    // In the name, in the version, so that it is an older one, and in what the checksum covers.
+    // In the name, in the version, and in what only the checksum tells of.
     for offset in [0, 8, 20] {
         place.change(offset, |byte| byte ^ 0x03);
         let before = data.files();
