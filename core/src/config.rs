@@ -11,6 +11,46 @@ pub struct CoreConfig {
     pub timeouts: Timeouts,
     /// Who may subscribe.
     pub access: Access,
+    /// How what is stored is kept.
+    pub storage: Storage,
+}
+
+/// How what is stored is kept in a log, a checkpoint and memory. A store without a log needs none of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// When a change is acknowledged.
+    pub durability: Durability,
+    /// How much of the log goes into one file. Default 16 MiB; one write more at the most.
+    pub segment_bytes: usize,
+    /// How much of the log there is, at the least, before a checkpoint makes it superfluous. Default 64 MiB.
+    pub checkpoint_log_bytes: usize,
+    /// How much memory groups may take; those that are too many are read again when they are needed. Default 256 MiB.
+    pub cache_bytes: usize,
+    /// How long a command may wait until its group is read. Default 30 s.
+    pub load_ms: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage {
+            durability: Durability::Sync,
+            segment_bytes: 16 << 20,
+            checkpoint_log_bytes: 64 << 20,
+            cache_bytes: 256 << 20,
+            load_ms: 30_000,
+        }
+    }
+}
+
+/// When a change is acknowledged, and seen by anybody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is synced: no crash takes it back, no power cut either.
+    #[default]
+    Sync,
+    /// Once it is written. What is written is synced after so many milliseconds at the latest: up to that much is lost
+    /// with the machine's power, but nothing with the process.
+    Interval(u64),
 }
 
 /// Who decides which subscribers are served, and what becomes of those that nobody could decide about.

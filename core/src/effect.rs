@@ -7,9 +7,9 @@ use crate::call::{Caller, Outcome};
 use crate::config::AuthFailure;
 use crate::error::CallError;
 use crate::key::{ChannelKey, SessionKey, WorkerKey};
-use crate::log::{Batch, Revision};
+use crate::log::{Revision, SegmentNumber, Write};
 use crate::name::{FunctionId, GroupPath, SubscriptionId, Target};
-use crate::store::Joined;
+use crate::store::{Joined, Load, Save};
 use crate::time::WallMs;
 use crate::wire::stream::{StreamError, SyncFrame, ToSubscriber};
 use crate::wire::worker::ToWorker;
@@ -22,9 +22,17 @@ use crate::wire::worker::ToWorker;
 /// `Sync` holds exactly what was broadcast before it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Write these bytes to the log and make them durable; then tell [`crate::Input::Persisted`], or
+    /// Write this to the log and, if it says so, make it durable; then tell [`crate::Input::Persisted`], or
     /// [`crate::Input::PersistFailed`]. There is never a second one before the answer to the first.
-    Persist(Batch),
+    Persist(Write),
+    /// Make this part of a checkpoint durable, all or nothing; then tell [`crate::Input::Saved`], or
+    /// [`crate::Input::SaveFailed`]. There is never a second one before the answer to the first.
+    Save(Save),
+    /// These files of the log are not needed any more. They go after all [`Effect::Persist`] before this.
+    Discard(Vec<SegmentNumber>),
+    /// Read this from the checkpoint, as the last [`Effect::Save`] that was answered has left it, or a later one; then
+    /// tell [`crate::Input::Loaded`].
+    Load(Load),
     /// Answer a call. Without an `invocation_id` the caller wants no answer.
     Reply {
         /// Who called.
@@ -169,11 +177,6 @@ pub enum Notice {
         join: Joined,
         /// How.
         error: CallError,
-    },
-    /// Leaves are not told: the store has failed, so they might be told again after a restart.
-    LeavesUntold {
-        /// How many.
-        count: usize,
     },
     /// The `auth_function` has failed, so a session is not served.
     AuthFailed {

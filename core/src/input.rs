@@ -1,9 +1,10 @@
 //! What the core is told.
 
 use crate::key::{SessionKey, WorkerKey};
-use crate::log::BatchNumber;
+use crate::log::WriteNumber;
 use crate::name::Target;
 use crate::rng::Uuid;
+use crate::store::{Load, Loaded};
 use crate::wire::stream::{FromSubscriber, Handshake, StreamError};
 use crate::wire::worker::{BadFrame, FromWorker};
 
@@ -65,15 +66,30 @@ pub enum Input {
         /// Whose.
         session: SessionKey,
     },
-    /// The batch of [`crate::Effect::Persist`] is durable, and all before it.
+    /// What [`crate::Effect::Persist`] asked for is done.
     Persisted {
         /// Its number.
-        through: BatchNumber,
+        through: WriteNumber,
     },
-    /// The batch of [`crate::Effect::Persist`] could not be made durable; what is on the disk is not known.
+    /// What [`crate::Effect::Persist`] asked for could not be done; what is on the disk is not known. The file is never
+    /// written again.
     PersistFailed {
-        /// What the system said, and what the operator can do.
+        /// What the system said.
         reason: String,
+    },
+    /// The part of a checkpoint of [`crate::Effect::Save`] is durable.
+    Saved,
+    /// Some of its groups may be there all the same, each as a whole.
+    SaveFailed {
+        /// What the system said.
+        reason: String,
+    },
+    /// Something was read from the checkpoint.
+    Loaded {
+        /// What [`crate::Effect::Load`] asked for.
+        load: Load,
+        /// What was found, or why nothing can be read.
+        result: Result<Loaded, String>,
     },
     /// Time has passed, at least up to [`crate::Core::next_deadline`].
     Tick,

@@ -5,6 +5,8 @@ use std::fmt;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use crate::log::Salt;
+
 /// Draws ids and secrets. ChaCha20, so that one drawn token tells nothing about the next.
 #[derive(Debug)]
 pub(crate) struct Rng(ChaCha20Rng);
@@ -14,9 +16,20 @@ impl Rng {
         Rng(ChaCha20Rng::from_seed(seed))
     }
 
+    /// One for the log alone: what it draws changes nothing that the others draw.
+    pub(crate) fn of_log(seed: [u8; 32]) -> Rng {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        rng.set_stream(1);
+        Rng(rng)
+    }
+
     pub(crate) fn uuid(&mut self) -> Uuid {
         let random = u128::from(self.0.next_u64()) << 64 | u128::from(self.0.next_u64());
         Uuid::from_random(random)
+    }
+
+    pub(crate) fn salt(&mut self) -> Salt {
+        Salt(self.0.next_u64().to_le_bytes())
     }
 
     pub(crate) fn secret(&mut self) -> Secret {

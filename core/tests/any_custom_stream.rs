@@ -1,4 +1,5 @@
-//! Any story of subscribers to a stream that a worker keeps, beside one that the server keeps itself.
+//! Any story of subscribers to a stream that a worker keeps, beside one that the server keeps itself, on a disk whose
+//! writes fail.
 //!
 //! After every step: what a session was sent is covered by a subscription of its own that is open and has had its
 //! start; stamps increase; the worker runs one call a group. In the end every call was answered once, and whoever
@@ -32,19 +33,28 @@ enum Says {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join { session: usize, target: Target },
+    Join {
+        session: usize,
+        target: Target,
+    },
     Again(Index),
     Leave(Index),
     Hangup(usize),
     Overflow(usize),
     Drained(usize),
-    Call { function: &'static str, target: Target },
+    Call {
+        function: &'static str,
+        target: Target,
+    },
     Answer(Index, Says),
     Throw(Index),
     WorkerGone,
     WorkerBack,
     Persist,
+    Fail,
     Pass,
+    /// So much time passes that a store whose disk has failed tries again.
+    Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +87,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::WorkerGone),
         3 => Just(Step::WorkerBack),
         4 => Just(Step::Persist),
+        1 => Just(Step::Fail),
+        1 => Just(Step::Wait),
         2 => Just(Step::Pass),
     ]
 }
@@ -102,8 +114,10 @@ struct Model {
     caller: WorkerKey,
     worker: Option<WorkerKey>,
     updates: bool,
-    /// What the worker holds, and what the server does, in the order of creation.
+    /// What the worker holds, and in the end what the server does, in the order of creation.
     values: BTreeMap<(&'static str, &'static str), Vec<Value>>,
+    /// What was changed of the server's own, by the ids of the calls, but for what has failed.
+    own: Vec<(String, Target, Option<Value>)>,
     /// The groups in which the worker did not tell all of a change. If it does not tell the list then, either, a
     /// subscriber does not know which items there are.
     vague: BTreeSet<&'static str>,
@@ -117,6 +131,8 @@ struct Model {
     ids: usize,
     unanswered: BTreeSet<String>,
     n: u64,
+    /// How many seconds have passed: too few for anything to take too long.
+    waited: u64,
 }
 
 fn known(name: &Value, of: &[&'static str]) -> &'static str {
@@ -134,6 +150,7 @@ impl Model {
             worker: None,
             updates,
             values: BTreeMap::new(),
+            own: Vec::new(),
             vague: BTreeSet::new(),
             asked: Vec::new(),
             views: sessions.iter().map(|session| (*session, View::default())).collect(),
@@ -143,6 +160,7 @@ impl Model {
             ids: 0,
             unanswered: BTreeSet::new(),
             n: 0,
+            waited: 0,
         };
         model.worker_back();
         model
@@ -207,8 +225,15 @@ impl Model {
             }
             Step::WorkerBack => self.worker_back(),
             Step::Persist if self.world.in_flight.is_some() => self.world.persist(),
-            Step::Persist => {}
+            Step::Fail if self.world.in_flight.is_some() => self.world.fail(),
+            Step::Persist | Step::Fail => {}
             Step::Pass => self.world.pass(1),
+            Step::Wait if self.waited < 20 => {
+                self.waited += 1;
+                self.world.pass(1_000);
+                self.world.tick();
+            }
+            Step::Wait => {}
         }
         self.look();
     }
@@ -240,12 +265,12 @@ impl Model {
         });
         let id = self.n.to_string();
         self.world.call(self.caller, &id, &format!("stream::{function}"), &data.to_string());
-        self.unanswered.insert(id);
         match (stream, function) {
-            ("own", "set" | "update") => drop(self.store(stream, group, item, Some(value))),
-            ("own", "delete") => drop(self.store(stream, group, item, None)),
+            ("own", "set" | "update") => self.own.push((id.clone(), target, Some(value))),
+            ("own", "delete") => self.own.push((id.clone(), target, None)),
             _ => {}
         }
+        self.unanswered.insert(id);
     }
 
     /// Stores or removes a value. Returns the one before.
@@ -319,6 +344,9 @@ impl Model {
         for reply in self.world.replies(self.caller) {
             let id = reply.split([':', '!']).next().expect("an id").to_owned();
             assert!(self.unanswered.remove(&id), "answered twice: {reply}");
+            if reply.contains("nothing was written") || reply.contains("outcome_unknown") {
+                self.own.retain(|(of, ..)| *of != id);
+            }
         }
         if let Some(worker) = self.worker {
             let calls = self.world.calls(worker);
@@ -387,6 +415,8 @@ impl Model {
         }
         self.look();
         let mut steps = 0;
+        self.waited = 0;
+        self.take(&Step::Wait);
         while !self.asked.is_empty() || self.world.in_flight.is_some() {
             let Some((worker, call)) = self.worker.zip(self.asked.pop()) else {
                 self.take(&Step::Persist);
@@ -401,6 +431,9 @@ impl Model {
         self.look();
         assert!(self.unanswered.is_empty(), "never answered: {:?}", self.unanswered);
         assert_eq!(self.world.core.next_deadline(), None);
+        for (_, Target { stream, group, item }, value) in std::mem::take(&mut self.own) {
+            self.store(stream, group, item, value);
+        }
         for Subscription { session, target, started } in self.open.values() {
             assert!(started, "{target:?} never started");
             let Target { stream, group, item } = *target;

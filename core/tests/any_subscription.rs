@@ -1,4 +1,4 @@
-//! Any story of joins, gates, leaves and crashes, beside a model that only counts.
+//! Any story of joins, gates, leaves, writes that fail and crashes, beside a model that only counts.
 //!
 //! After every step: what a session was sent is covered by a subscription of its own that is open, and it is in the
 //! channels of those and no others; a leave is told of an allowed join that has ended, and no leave twice, through all
@@ -21,7 +21,11 @@ const ITEMS: [&str; 3] = ["", "a", "b"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join { session: usize, group: usize, item: usize },
+    Join {
+        session: usize,
+        group: usize,
+        item: usize,
+    },
     Again(Index),
     Leave(Index),
     Hangup(usize),
@@ -31,10 +35,21 @@ enum Step {
     LeaveHandled(Index),
     WorkerGone,
     WorkerBack,
-    Set { group: usize, item: usize },
-    Send { group: usize, item: usize },
+    Set {
+        group: usize,
+        item: usize,
+    },
+    Send {
+        group: usize,
+        item: usize,
+    },
     Persist,
-    Fail,
+    /// A write fails; if it was to begin a file, that may have been made.
+    Fail {
+        made: bool,
+    },
+    /// So much time passes that a store whose disk has failed tries again.
+    Wait,
     Crash(Index),
 }
 
@@ -55,7 +70,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..GROUPS.len(), 1..ITEMS.len()).prop_map(|(group, item)| Step::Set { group, item }),
         2 => (0..GROUPS.len(), 0..ITEMS.len()).prop_map(|(group, item)| Step::Send { group, item }),
         8 => Just(Step::Persist),
-        1 => prop::bool::weighted(0.2).prop_map(|fail| if fail { Step::Fail } else { Step::Persist }),
+        1 => any::<bool>().prop_map(|made| Step::Fail { made }),
+        1 => Just(Step::Wait),
         1 => any::<Index>().prop_map(Step::Crash),
     ]
 }
@@ -87,12 +103,20 @@ struct Subscription {
     leaves: usize,
     /// Its leave is in the log, and only a further crash can take it.
     owed: bool,
-    /// It was opened while somebody wanted to know of its leave.
-    watched: bool,
-    /// The disk was given its join.
-    logged: bool,
-    /// Something was being written when it joined.
+    log: Log,
+    /// Something was being written when it joined, or was to be.
     behind_a_write: bool,
+}
+
+/// What became of the record of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    /// There is none.
+    Nothing,
+    Gathers,
+    Writing,
+    /// It is in the log, and only a power loss can take it.
+    Written,
 }
 
 impl Subscription {
@@ -121,7 +145,10 @@ struct Model {
     worker: Option<WorkerKey>,
     /// It has been, in this process: its gate gates.
     known: bool,
-    failed: bool,
+    /// Nothing can be written before a new start of the log.
+    refusing: bool,
+    /// How many seconds have passed in this process: too few for anything to take too long.
+    waited: u64,
     sessions: Vec<SessionKey>,
     behind: BTreeSet<SessionKey>,
     /// By their ids, which are never used again.
@@ -133,8 +160,9 @@ struct Model {
 }
 
 impl Model {
-    fn new(fail_closed: bool) -> Model {
+    fn new(fail_closed: bool, segment_bytes: usize) -> Model {
         let mut config = CoreConfig::default();
+        config.storage.segment_bytes = segment_bytes;
         config.access.join_gate = if fail_closed { JoinGate::FailClosed } else { JoinGate::FailOpen };
         let mut model = Model {
             world: World::with_config(config),
@@ -142,7 +170,8 @@ impl Model {
             writer: WorkerKey(0),
             worker: None,
             known: false,
-            failed: false,
+            refusing: false,
+            waited: 0,
             sessions: Vec::new(),
             behind: BTreeSet::new(),
             subscriptions: Vec::new(),
@@ -157,7 +186,7 @@ impl Model {
     fn start(&mut self) {
         self.writer = self.world.worker();
         self.sessions = (0..SESSIONS).map(|_| self.world.session()).collect();
-        (self.worker, self.known, self.failed) = (None, false, false);
+        (self.worker, self.known, self.refusing, self.waited) = (None, false, false, 0);
         self.behind.clear();
         self.gates.clear();
         self.leaves.clear();
@@ -212,20 +241,41 @@ impl Model {
             Step::Send { group, item } => {
                 self.world.send(self.writer, "w", GROUPS[group], ITEMS[item], "sent");
             }
-            Step::Persist if self.world.in_flight.is_some() => {
-                self.world.persist();
+            Step::Persist if self.world.in_flight.is_some() => self.persist(),
+            Step::Fail { made } if self.world.in_flight.is_some() => {
+                self.refusing |= self.world.is_fence();
                 for subscription in &mut self.subscriptions {
-                    subscription.logged |= subscription.state == State::Open && subscription.watched;
+                    // It is written again, behind the new start.
+                    if subscription.log == Log::Writing {
+                        subscription.log = Log::Gathers;
+                    }
                 }
+                self.world.fail_having_made(made);
             }
-            Step::Fail if self.world.in_flight.is_some() => {
-                self.failed = true;
-                self.world.fail();
+            Step::Persist | Step::Fail { .. } => {}
+            Step::Wait if self.waited < 20 => {
+                self.waited += 1;
+                self.world.pass(1_000);
+                self.world.tick();
             }
-            Step::Persist | Step::Fail => {}
+            Step::Wait => {}
             Step::Crash(at) => self.crash(at),
         }
         self.look();
+    }
+
+    fn persist(&mut self) {
+        if self.world.is_fence() {
+            self.refusing = false;
+        }
+        self.world.persist();
+        for subscription in &mut self.subscriptions {
+            subscription.log = match subscription.log {
+                Log::Writing => Log::Written,
+                Log::Gathers => Log::Writing,
+                log => log,
+            };
+        }
     }
 
     fn join(&mut self, session: usize, group: &'static str, item: &'static str) {
@@ -246,9 +296,8 @@ impl Model {
             state,
             leaves: 0,
             owed: false,
-            watched: self.known,
-            logged: false,
-            behind_a_write: self.world.in_flight.is_some(),
+            log: Log::Nothing,
+            behind_a_write: self.world.in_flight.is_some() || self.refusing,
         };
         self.subscriptions.push(subscription);
         self.world.join(session, &id, group, item);
@@ -298,8 +347,10 @@ impl Model {
             (state, _) => panic!("a gate was asked about a join that is {state:?}"),
         };
         match subscription.state {
+            State::Open if self.refusing => {}
             // What comes during a write goes with the next.
-            State::Open => subscription.logged = self.world.in_flight.is_none() && !self.failed,
+            State::Open if self.world.in_flight.is_some() => subscription.log = Log::Gathers,
+            State::Open => subscription.log = Log::Writing,
             State::Refused if is_wanted => {
                 self.refused.push(subscription.session);
             }
@@ -322,13 +373,15 @@ impl Model {
     }
 
     fn crash(&mut self, keep: Index) {
-        let unsynced = self.world.unsynced().len();
-        let keep = keep.index(unsynced + 1);
+        let most = self.world.most_kept();
+        let keep = keep.index(most + 1);
         for subscription in &mut self.subscriptions {
             let is_open = subscription.state == State::Open;
             // What is owed is told as soon as somebody wants to know; whether it was, a crash leaves open.
             let still = subscription.owed && !self.known;
-            subscription.owed = still || is_open && subscription.logged && keep == unsynced && !self.failed;
+            let is_given = matches!(subscription.log, Log::Writing | Log::Written);
+            subscription.owed = still || is_open && is_given && keep == most;
+            subscription.log = Log::Nothing;
             subscription.state = match subscription.state {
                 State::Open | State::Left { .. } => State::Crashed { allowed: true },
                 State::Waiting | State::GivenUp | State::Refused => State::Crashed { allowed: false },
@@ -399,9 +452,8 @@ impl Model {
         self.drain();
         for (id, subscription) in self.subscriptions.iter().enumerate() {
             let expected = match subscription.state {
-                State::Left { watched: true } if !self.failed => Some(1),
-                State::Left { watched: true } => None,
-                State::Crashed { allowed: true } if subscription.owed && !self.failed => Some(1),
+                State::Left { watched: true } => Some(1),
+                State::Crashed { allowed: true } if subscription.owed => Some(1),
                 State::Crashed { allowed: true } => None,
                 State::Left { watched: false } | State::Refused | State::Crashed { allowed: false } => {
                     Some(0)
@@ -427,8 +479,11 @@ impl Model {
                 self.world.returns(self.worker.expect("it is back"), &call, "null");
                 self.look();
             }
-            if self.world.in_flight.is_some() {
-                self.world.persist();
+            if self.world.waits_to_start_again() {
+                self.world.pass(1_000);
+                self.world.tick();
+            } else if self.world.in_flight.is_some() {
+                self.persist();
                 self.look();
             } else if before == (0, 0) {
                 return;
@@ -443,9 +498,10 @@ proptest! {
     #[test]
     fn only_open_subscriptions_are_sent_anything_and_allowed_joins_have_one_leave(
         fail_closed: bool,
+        segment_bytes in prop::sample::select(vec![1, 500, 1 << 20]),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut model = Model::new(fail_closed);
+        let mut model = Model::new(fail_closed, segment_bytes);
         for step in &steps {
             model.take(step);
         }

@@ -1,4 +1,5 @@
-//! Any story of changes and of a handler that is slow, fails, vanishes and comes back, through all crashes.
+//! Any story of changes and of a handler that is slow, fails, vanishes and comes back, through all crashes, on a disk
+//! whose writes fail.
 //!
 //! The handler gets the events of a group one at a time, in order, none twice and none that is not safe; and what it
 //! does not get it is told the number of.
@@ -20,6 +21,9 @@ enum Step {
     Set(usize),
     Send(usize),
     Persist,
+    Fail,
+    /// So much time passes that a store whose disk has failed tries again.
+    Wait,
     Answer(Index, bool),
     WorkerGone,
     WorkerBack,
@@ -31,6 +35,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..GROUPS.len()).prop_map(Step::Set),
         3 => (0..GROUPS.len()).prop_map(Step::Send),
         8 => Just(Step::Persist),
+        1 => Just(Step::Fail),
+        1 => Just(Step::Wait),
         8 => (any::<Index>(), any::<bool>()).prop_map(|(at, fails)| Step::Answer(at, fails)),
         1 => Just(Step::WorkerGone),
         2 => Just(Step::WorkerBack),
@@ -49,8 +55,11 @@ struct Model {
     /// How many events there were, through all crashes; their values are their numbers.
     events: u64,
     acknowledged: BTreeSet<u64>,
-    /// Of this process.
+    /// Of this process: those that were not answered, how many were acknowledged, how many seconds have passed - too few
+    /// for a handler to take too long.
+    unanswered: BTreeSet<u64>,
     released: u64,
+    waited: u64,
     /// What the handler, or its condition, is at.
     running: Vec<Call>,
     handled: BTreeSet<u64>,
@@ -77,7 +86,9 @@ impl Model {
             worker: None,
             events: 0,
             acknowledged: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
             released: 0,
+            waited: 0,
             running: Vec::new(),
             handled: BTreeSet::new(),
             last: BTreeMap::new(),
@@ -92,7 +103,8 @@ impl Model {
         self.writer = self.world.worker();
         self.worker = None;
         self.running.clear();
-        (self.released, self.got, self.skipped) = (0, 0, 0);
+        self.unanswered.clear();
+        (self.released, self.got, self.skipped, self.waited) = (0, 0, 0, 0);
         self.back();
     }
 
@@ -112,16 +124,25 @@ impl Model {
         match *step {
             Step::Set(group) => {
                 self.events += 1;
+                self.unanswered.insert(self.events);
                 let n = self.events.to_string();
                 self.world.set(self.writer, &n, GROUPS[group], "a", &format!("{n:?}"));
             }
             Step::Send(group) => {
                 self.events += 1;
+                self.unanswered.insert(self.events);
                 let n = self.events.to_string();
                 self.world.send(self.writer, &n, GROUPS[group], "", &n);
             }
             Step::Persist if self.world.in_flight.is_some() => self.world.persist(),
-            Step::Persist => {}
+            Step::Fail if self.world.in_flight.is_some() => self.world.fail(),
+            Step::Persist | Step::Fail => {}
+            Step::Wait if self.waited < 20 => {
+                self.waited += 1;
+                self.world.pass(1_000);
+                self.world.tick();
+            }
+            Step::Wait => {}
             Step::Answer(at, fails) => {
                 if let (Some(worker), false) = (self.worker, self.running.is_empty()) {
                     let call = self.running.remove(at.index(self.running.len()));
@@ -140,7 +161,7 @@ impl Model {
             }
             Step::WorkerBack => self.back(),
             Step::Crash(keep) => {
-                let keep = keep.index(self.world.unsynced().len() + 1);
+                let keep = keep.index(self.world.most_kept() + 1);
                 self.world.crash(keep);
                 self.start();
             }
@@ -150,9 +171,14 @@ impl Model {
 
     fn look(&mut self) {
         for reply in self.world.replies(self.writer) {
-            let n = reply.split(':').next().and_then(|n| n.parse().ok()).expect("a write that was done");
-            self.acknowledged.insert(n);
-            self.released += 1;
+            let (n, told) = reply.split_once([':', '!']).expect("an answer");
+            let n = n.parse().expect("the number of an event");
+            assert!(self.unanswered.remove(&n), "answered twice: {reply}");
+            // Of one that has failed, no handler may hear.
+            if !told.contains("nothing was written") && !told.contains("outcome_unknown") {
+                self.acknowledged.insert(n);
+                self.released += 1;
+            }
         }
         let calls = self.worker.map(|worker| self.world.calls(worker)).unwrap_or_default();
         for call in calls {
@@ -185,12 +211,16 @@ impl Model {
         self.take(&Step::Set(0));
         self.drain();
         assert_eq!(self.got + self.skipped, self.released, "{} were dropped", self.skipped);
+        assert!(self.unanswered.is_empty(), "never answered: {:?}", self.unanswered);
     }
 
     fn drain(&mut self) {
         loop {
             self.look();
-            if self.world.in_flight.is_some() {
+            if self.world.waits_to_start_again() {
+                self.world.pass(1_000);
+                self.world.tick();
+            } else if self.world.in_flight.is_some() {
                 self.world.persist();
             } else if let (Some(call), Some(worker)) = (self.running.pop(), self.worker) {
                 self.world.returns(worker, &call, "null");

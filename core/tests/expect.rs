@@ -233,7 +233,7 @@ fn an_expect_that_is_not_understood_is_refused_and_never_ignored() {
         "error":{"code":"deserialization_error","message":"`revision` must be true or false, got a number"}
     "#);
     assert_eq!(world.ask(worker, "stream::get", &at("")), "nothing");
-    assert!(world.batches.is_empty(), "nothing was ever written");
+    assert_eq!(world.writes, 0, "nothing was ever written");
 }
 
 #[test]
@@ -396,15 +396,28 @@ fn after_a_failed_write_no_conflict_tells_of_what_was_never_there() {
     world.call(worker, "list", "stream::list", &at(r#","revision":true"#));
     world.delete(worker, "delete", "g", "nothing");
     world.fail();
-    world.call(worker, "later", "stream::set", &at(r#","data":4,"expect":{"revision":9}"#));
     insta::assert_snapshot!(world.replies(worker).join("\n"), @r#"
-    in flight! STREAM_SET_ERROR: outcome_unknown: the store failed to write, so the change may be there after a restart or not; read before you repeat it. disk full
-    conflict! STREAM_SET_ERROR: nothing was written: the store failed to write what this call was checked against, and takes no writes: disk full
-    holds! STREAM_SET_ERROR: outcome_unknown: the store failed to write, so the change may be there after a restart or not; read before you repeat it. disk full
     get: {"revision":1,"value":0}
     list: [{"id":"a","revision":1,"value":0}]
-    delete! STREAM_DELETE_ERROR: nothing was written: the store failed to write what this call was checked against, and takes no writes: disk full
-    later! STREAM_SET_ERROR: the store takes no writes: disk full
+    "#);
+    world.call(worker, "later", "stream::set", &at(r#","data":4,"expect":{"revision":9}"#));
+    world.call(worker, "behind", "stream::set", &at(r#","data":5,"expect":{"revision":1}"#));
+    world.call(worker, "behind it", "stream::set", &at(r#","data":6,"expect":{"revision":1}"#));
+    world.persist();
+    insta::assert_snapshot!(world.replies(worker).join("\n"), @r#"
+    later! STREAM_CONFLICT: the item is at revision 1, expected revision 9: read it again and decide
+    in flight! STREAM_SET_ERROR: nothing was written: disk full
+    conflict! STREAM_SET_ERROR: nothing was written: disk full
+    holds! STREAM_SET_ERROR: nothing was written: disk full
+    delete! STREAM_DELETE_ERROR: nothing was written: disk full
+    "#);
+    world.fail();
+    world.fail();
+    world.call(worker, "refused", "stream::set", &at(r#","data":7,"expect":{"revision":9}"#));
+    insta::assert_snapshot!(world.replies(worker).join("\n"), @r#"
+    behind! STREAM_SET_ERROR: outcome_unknown: the store failed to write, so the change may be there after a restart or not; read before you repeat it. disk full
+    behind it! STREAM_SET_ERROR: nothing was written: disk full
+    refused! STREAM_SET_ERROR: nothing was written, and the store takes no writes for now: disk full
     "#);
 }
 

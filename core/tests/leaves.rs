@@ -234,10 +234,7 @@ fn a_leave_is_told_only_after_the_log_has_forgotten_its_join() {
     let session = world.session();
     allowed(&mut world, worker, session, "sub");
     world.persist();
-    assert!(
-        world.synced.len() < world.synced.len() + world.written.len(),
-        "nobody waits for a join's record"
-    );
+    assert!(!world.written.is_empty(), "nobody waits for a join's record");
     world.leave(session, "sub");
     assert!(world.in_flight.as_ref().is_some_and(|batch| batch.sync));
     assert!(world.heard(worker).is_empty());
@@ -420,28 +417,90 @@ fn a_graceful_stop_owes_no_leaves_after_the_next_start() {
 }
 
 #[test]
-fn a_leave_whose_write_fails_is_not_told_and_that_is_noted() {
+fn a_leave_whose_write_fails_is_told_once_another_has_written_it() {
+    for failures in 1..4 {
+        let mut world = World::durable();
+        let worker = gated(&mut world);
+        let session = world.session();
+        for subscription in ["one", "two"] {
+            allowed(&mut world, worker, session, subscription);
+            world.settle();
+        }
+        world.leave(session, "one");
+        world.fail_times(failures);
+        world.leave(session, "two");
+        world.join(session, "later", "h", "");
+        // Once it is known that nothing can be written for a while, joins don't wait for that.
+        let (early, late): (&[&str], &[&str]) = match failures {
+            1 => (&[], &["bye one", "bye two", "may later"]),
+            _ => (&["may later"], &["bye one", "bye two"]),
+        };
+        assert_eq!(world.returns_to_all(worker, "null"), early);
+        world.persist();
+        assert!(
+            world.heard(worker).is_empty(),
+            "a new start makes nothing durable but what was written before"
+        );
+        world.persist();
+        assert_eq!(world.returns_to_all(worker, "null"), late);
+        world.leave(session, "later");
+        world.settle();
+        assert_eq!(world.returns_to_all(worker, "null"), ["bye later"]);
+        assert_eq!(world.noted(), Vec::<String>::new());
+        world.crash(0);
+        let worker = watched(&mut world);
+        world.settle();
+        assert!(world.heard(worker).is_empty(), "none is told again");
+    }
+}
+
+#[test]
+fn a_subscription_that_nobody_could_write_down_has_its_leave_once_the_disk_works_again() {
     let mut world = World::durable();
     let worker = gated(&mut world);
     let session = world.session();
-    for subscription in ["one", "two", "three"] {
+    world.set(worker, "1", "g", "a", "1");
+    world.fail();
+    world.fail();
+    world.heard(worker);
+    for subscription in ["one", "two"] {
         allowed(&mut world, worker, session, subscription);
-        world.settle();
     }
     world.leave(session, "one");
-    world.fail();
-    assert_eq!(world.noted(), ["1 leaves are not told"]);
-    assert!(world.heard(worker).is_empty());
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye one"], "no log knows of that one");
+    world.pass(1_000);
+    world.tick();
+    world.settle();
     world.leave(session, "two");
-    assert_eq!(world.noted(), ["1 leaves are not told"]);
-    world.join(session, "later", "h", "");
-    let call = world.one_call(worker);
-    world.returns(worker, &call, "null");
-    world.leave(session, "later");
-    assert_eq!(world.returns_to_all(worker, "null"), ["bye later"], "no log knows of that one");
+    world.settle();
+    assert_eq!(world.returns_to_all(worker, "null"), ["bye two"]);
+}
+
+#[test]
+fn a_stop_waits_for_a_leave_that_can_not_be_written_no_longer_than_its_deadline() {
+    let mut world = World::durable();
+    let worker = gated(&mut world);
+    let session = world.session();
+    allowed(&mut world, worker, session, "sub");
+    world.settle();
     world.input(Input::Stop);
-    assert_eq!(world.noted(), ["1 leaves are not told"]);
-    assert!(world.stopped, "a stop waits for nothing that can't come");
+    world.fail();
+    for _ in 0..9 {
+        world.fail();
+        world.pass(1_000);
+        world.tick();
+        assert!(!world.stopped);
+    }
+    world.fail();
+    world.pass(1_000);
+    world.tick();
+    assert!(world.stopped && world.heard(worker).is_empty());
+    // It was not told, so it is owed: the last new start has written the join again, and not the leave.
+    let whole = world.most_kept();
+    world.crash(whole);
+    let worker = watched(&mut world);
+    world.settle();
+    assert_eq!(world.asked(worker), ["bye sub"]);
 }
 
 #[test]
@@ -572,4 +631,33 @@ fn a_join_that_was_given_up_while_it_waited_for_a_leave_asks_nobody() {
     world.join(session, "2", "h", "");
     world.settle();
     assert_eq!(world.asked(worker), ["bye 1", "may 2"]);
+}
+
+#[test]
+fn while_nothing_can_be_written_nobody_waits_for_leaves_to_join() {
+    for left_before in [true, false] {
+        let mut world = World::durable();
+        let worker = watched(&mut world);
+        let (session, late) = (world.session(), world.session());
+        world.join(session, "sub", "g", "");
+        world.settle();
+        world.set(worker, "set", "g", "a", "1");
+        if left_before {
+            world.leave(session, "sub");
+            world.join(late, "late", "g", "");
+            assert!(world.seen(late).is_empty(), "the leave is on its way to the disk");
+        }
+        world.fail();
+        world.fail();
+        if !left_before {
+            world.leave(session, "sub");
+            world.join(late, "late", "g", "");
+        }
+        assert_eq!(world.seen(late).len(), 1, "left before the disk failed: {left_before}");
+        assert_eq!(world.replies(worker).len(), 1, "of the set");
+        world.pass(1_000);
+        world.tick();
+        world.settle();
+        assert_eq!(world.asked(worker), ["bye sub"], "it is told when that can be written down");
+    }
 }

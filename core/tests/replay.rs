@@ -2,12 +2,11 @@
 
 mod driver;
 
-use driver::{START, Seen, World, empty_log, replay, replay_in_pieces};
+use driver::{Disk, START, Seen, World};
 use headwater_core::config::CoreConfig;
 use headwater_core::key::WorkerKey;
-use headwater_core::log::{FileHeader, HeaderError, Salt};
-use headwater_core::rng::Uuid;
-use headwater_core::store::Replay;
+use headwater_core::log::{BatchNumber, Epoch, HeaderError, Salt, SegmentHeader, SegmentNumber};
+use headwater_core::store::{Damage, Place};
 use serde_json::json;
 
 /// Each makes one record; the number of commands in each batch.
@@ -25,8 +24,8 @@ fn change(world: &mut World, worker: WorkerKey, n: usize) {
 }
 
 /// A log of several batches, and for each record where it ends.
-fn story() -> (Vec<u8>, Vec<usize>) {
-    let mut world = World::durable();
+fn story(config: CoreConfig) -> (Disk, Vec<usize>) {
+    let mut world = World::with_config(config);
     let worker = world.worker();
     let mut n = 0;
     for size in BATCHES {
@@ -39,19 +38,36 @@ fn story() -> (Vec<u8>, Vec<usize>) {
         world.settle();
     }
     let mut ends = Vec::new();
-    let mut at = FileHeader::LEN;
-    while at < world.synced.len() {
-        let length = u32::from_le_bytes(world.synced[at..at + 4].try_into().expect("4 bytes")) & !(1 << 31);
+    let mut at = 0;
+    let records: Vec<u8> = world.disk.segments.iter().flat_map(|(_, records)| records.clone()).collect();
+    while at < records.len() {
+        let length = u32::from_le_bytes(records[at..at + 4].try_into().expect("4 bytes")) & !(1 << 31);
         at += 24 + length as usize;
         ends.push(at);
     }
     assert_eq!(ends.len(), BATCHES.len() + n);
-    (world.synced, ends)
+    (world.disk, ends)
+}
+
+/// The same in one file.
+fn one_file() -> (Disk, Vec<u8>, Vec<usize>) {
+    let (disk, ends) = story(CoreConfig::default());
+    let records = disk.records().to_vec();
+    (disk, records, ends)
+}
+
+/// The same in a file for each batch.
+fn many_files() -> Disk {
+    let mut config = CoreConfig::default();
+    config.storage.segment_bytes = 1;
+    let (disk, _) = story(config);
+    assert!(disk.segments.len() >= 2 * BATCHES.len(), "{} files", disk.segments.len());
+    disk
 }
 
 /// Everything that a log holds, as its users see it.
-fn contents(log: &[u8]) -> Vec<String> {
-    let mut world = World::on_log(CoreConfig::default(), START, log.to_vec());
+fn contents(disk: &Disk) -> Vec<String> {
+    let mut world = World::on_disk(CoreConfig::default(), START, disk.clone());
     let worker = world.worker();
     let session = world.session();
     let mut seen = vec![world.ask(worker, "stream::list_all", "{}")];
@@ -64,8 +80,9 @@ fn contents(log: &[u8]) -> Vec<String> {
 }
 
 /// What the log holds after each record: from nothing to everything.
-fn history(log: &[u8], ends: &[usize]) -> Vec<Vec<String>> {
-    std::iter::once(&FileHeader::LEN).chain(ends).map(|end| contents(&log[..*end])).collect()
+fn history(disk: &Disk, ends: &[usize]) -> Vec<Vec<String>> {
+    let records = disk.records();
+    std::iter::once(&0).chain(ends).map(|end| contents(&disk.with_records(&records[..*end]))).collect()
 }
 
 /// Where the last batch begins, and how many records come before it.
@@ -76,31 +93,35 @@ fn last_batch(ends: &[usize]) -> (usize, usize) {
 
 #[test]
 fn every_prefix_gives_all_records_that_it_holds_whole() {
-    let (log, ends) = story();
-    let history = history(&log, &ends);
-    for cut in FileHeader::LEN..=log.len() {
+    let (disk, log, ends) = one_file();
+    let history = history(&disk, &ends);
+    for cut in 0..=log.len() {
         let whole = ends.iter().filter(|end| **end <= cut).count();
-        let end = ends[..whole].last().copied().unwrap_or(FileHeader::LEN);
-        let recovered = replay(&log[..cut]).unwrap_or_else(|damage| panic!("cut at {cut}: {damage}"));
+        let end = ends[..whole].last().copied().unwrap_or(0);
+        let disk = disk.with_records(&log[..cut]);
+        let recovered = disk.replay().unwrap_or_else(|damage| panic!("cut at {cut}: {damage}"));
         assert_eq!(recovered.records, whole as u64, "cut at {cut}");
         assert_eq!((recovered.end, recovered.torn), (end as u64, (cut - end) as u64), "cut at {cut}");
-        assert_eq!(contents(&log[..cut]), history[whole], "cut at {cut}");
+        assert_eq!(contents(&disk), history[whole], "cut at {cut}");
     }
 }
 
 #[test]
 fn every_flipped_bit_is_refused_or_costs_the_last_batch_at_most() {
-    let (log, ends) = story();
-    let history = history(&log, &ends);
+    let (disk, log, ends) = one_file();
+    let history = history(&disk, &ends);
     let (last, before_last) = last_batch(&ends);
-    for bit in FileHeader::LEN * 8..log.len() * 8 {
+    for bit in 0..log.len() * 8 {
         let mut damaged = log.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        match replay(&damaged) {
-            Err(damage) => {
+        let byte = (SegmentHeader::LEN + bit / 8) as u64;
+        let damaged = disk.with_records(&damaged);
+        match damaged.replay() {
+            Err(Damage::Record { at, later }) => {
                 assert!(bit / 8 < last, "bit {bit} of the last batch can't be told from a torn write");
-                assert!(damage.at <= bit as u64 / 8 && damage.later > bit as u64 / 8, "bit {bit}: {damage}");
+                assert!(at.offset <= byte && later.offset > byte, "bit {bit}: {at:?}, {later:?}");
             }
+            Err(damage) => panic!("bit {bit}: {damage}"),
             Ok(recovered) => {
                 assert!(bit / 8 >= last, "bit {bit} of a synced batch went unnoticed");
                 let records = usize::try_from(recovered.records).unwrap();
@@ -112,36 +133,113 @@ fn every_flipped_bit_is_refused_or_costs_the_last_batch_at_most() {
 }
 
 #[test]
-fn every_flipped_bit_of_the_header_is_refused() {
-    let header: [u8; FileHeader::LEN] = empty_log().try_into().unwrap();
-    for bit in 0..FileHeader::LEN * 8 {
-        let mut damaged = header;
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(Replay::open(&damaged).is_err(), "bit {bit}");
+fn a_log_of_many_files_is_one_log() {
+    let (disk, _, _) = one_file();
+    assert_eq!(contents(&many_files()), contents(&disk));
+}
+
+#[test]
+fn every_flipped_bit_before_the_last_file_is_refused() {
+    let disk = many_files();
+    let last = disk.segments.len() - 1;
+    for (file, (header, records)) in disk.segments.iter().enumerate() {
+        for bit in 0..records.len() * 8 {
+            let mut damaged = disk.clone();
+            damaged.segments[file].1[bit / 8] ^= 1 << (bit % 8);
+            match damaged.replay() {
+                Err(Damage::Record { at, later }) => {
+                    let byte = (SegmentHeader::LEN + bit / 8) as u64;
+                    assert!(at.segment == header.number && at.offset <= byte, "{file}, bit {bit}: {at:?}");
+                    assert!(later > Place { segment: header.number, offset: byte }, "{later:?}");
+                }
+                Err(damage) => panic!("file {file}, bit {bit}: {damage}"),
+                Ok(_) => assert_eq!(file, last, "bit {bit} went unnoticed"),
+            }
+        }
     }
 }
 
 #[test]
-fn a_newer_log_and_what_is_no_log_are_told_apart() {
-    let mut newer: [u8; FileHeader::LEN] = empty_log().try_into().unwrap();
-    newer[8] = 2;
-    assert_eq!(Replay::open(&newer).unwrap_err(), HeaderError::Newer(2));
-    assert_eq!(Replay::open(&[0; FileHeader::LEN]).unwrap_err(), HeaderError::NotALog);
-    assert_eq!(
-        Replay::open(b"{\"this\": \"is some other file, longer!!\"}").unwrap_err(),
-        HeaderError::NotALog
-    );
+fn a_file_that_is_missing_or_cut_short_is_noticed() {
+    let disk = many_files();
+    for file in 0..disk.segments.len() - 1 {
+        let mut missing = disk.clone();
+        missing.segments.remove(file);
+        assert!(missing.replay().is_err(), "file {file} is missing");
+        let mut short = disk.clone();
+        short.segments[file].1.pop();
+        assert!(short.replay().is_err(), "file {file} is cut short");
+    }
 }
 
 #[test]
-fn garbage_after_the_end_is_cut_off() {
-    let (log, ends) = story();
+fn what_an_older_file_holds_behind_the_start_of_the_next_does_not_count() {
+    let (disk, log, ends) = one_file();
     let (last, _) = last_batch(&ends);
-    let all = contents(&log);
-    for garbage in [&[0; 5_000][..], &[0xff; 100], &log, &log[last..], &log[FileHeader::LEN..], b"x"] {
-        let with_garbage = [&log, garbage].concat();
-        let recovered = replay(&with_garbage).unwrap();
-        assert_eq!((recovered.end, recovered.torn), (log.len() as u64, garbage.len() as u64));
+    let (header, _) = disk.segments[0];
+    let fence = SegmentHeader {
+        number: SegmentNumber(header.number.0 + 1),
+        start: last as u64,
+        salt: Salt([9; 8]),
+        ..header
+    };
+    let mut fenced = disk.clone();
+    fenced.segments.push((fence, Vec::new()));
+    assert_eq!(contents(&fenced), contents(&disk.with_records(&log[..last])));
+    for cut in 0..last {
+        fenced.segments[0].1 = log[..cut].to_vec();
+        assert!(fenced.replay().is_err(), "what is before the fence must be there: {cut}");
+    }
+}
+
+fn a_header() -> SegmentHeader {
+    SegmentHeader {
+        number: SegmentNumber(3),
+        start: 1_000_000,
+        batch: BatchNumber(77),
+        epoch: Epoch::from_random(7),
+        salt: Salt([7; 8]),
+        relaxed: true,
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_the_header_is_refused() {
+    let header = a_header().encode();
+    assert_eq!(SegmentHeader::decode(&header), Ok(a_header()));
+    for bit in 0..SegmentHeader::LEN * 8 {
+        let mut damaged = header;
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(SegmentHeader::decode(&damaged), Err(HeaderError::NotALog), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_newer_log_an_older_one_and_what_is_no_log_are_told_apart() {
+    for (version, error) in [(1, HeaderError::Older(1)), (3, HeaderError::Newer(3))] {
+        let mut other = a_header().encode();
+        other[8] = version;
+        let crc = crc32c::crc32c(&other[..60]);
+        other[60..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(&other), Err(error.clone()));
+        // Nor need it have its checksum where this version has it.
+        other[60..].fill(0);
+        assert_eq!(SegmentHeader::decode(&other), Err(error));
+    }
+    assert_eq!(SegmentHeader::decode(&[0; SegmentHeader::LEN]), Err(HeaderError::NotALog));
+    let mut text = [b' '; SegmentHeader::LEN];
+    text[..29].copy_from_slice(b"{\"this\": \"is some other file\"");
+    assert_eq!(SegmentHeader::decode(&text), Err(HeaderError::NotALog));
+}
+
+#[test]
+fn what_is_no_record_behind_the_end_is_no_part_of_the_log() {
+    let (disk, log, ends) = one_file();
+    let (last, _) = last_batch(&ends);
+    let all = contents(&disk);
+    for garbage in [&[0; 5_000][..], &[0xff; 100], &log, &log[last..], b"x"] {
+        let with_garbage = disk.with_records(&[&log, garbage].concat());
+        assert_eq!(with_garbage.replay().unwrap().end, log.len() as u64);
         assert_eq!(contents(&with_garbage), all);
     }
 }
@@ -159,18 +257,20 @@ fn a_record_of_an_older_batch_is_no_part_of_the_log() {
             world.persist();
         }
         world.settle();
-        world.synced
+        world.disk
     };
     // Batches of one record each, and a file that an older batch of two records was in.
     let (log, older) = (write([&[], &["a"]]), write([&["a", "b"], &[]]));
-    assert_eq!(log.len() + (log.len() - FileHeader::LEN - 4) / 2, older.len());
-    let recovered = replay(&[&log[..], &older[log.len()..]].concat()).unwrap();
-    assert_eq!((recovered.records, recovered.end), (2, log.len() as u64));
+    let (records, old_records) = (log.records(), older.records());
+    assert_eq!(records.len() + (records.len() - 4) / 2, old_records.len());
+    let mixed = [records, &old_records[records.len()..]].concat();
+    let recovered = log.with_records(&mixed).replay().unwrap();
+    assert_eq!((recovered.records, recovered.end), (2, records.len() as u64));
 }
 
 #[test]
 fn pieces_of_any_size_give_the_same() {
-    let (log, ends) = story();
+    let (disk, log, ends) = one_file();
     let torn = log[..log.len() - 3].to_vec();
     let mut damaged = log.clone();
     damaged[ends[2] + 30] ^= 1;
@@ -178,23 +278,23 @@ fn pieces_of_any_size_give_the_same() {
     let mut endless = log.clone();
     endless[ends[2] + 2] ^= 0x40;
     let garbage = [&log[..], &log[..]].concat();
-    for log in [&log, &torn, &damaged, &endless, &garbage] {
-        let told = |piece| {
-            replay_in_pieces(log, piece).map(|recovered| (recovered.records, recovered.end, recovered.torn))
-        };
+    let one_file = [&log, &torn, &damaged, &endless, &garbage].map(|records| disk.with_records(records));
+    for disk in one_file.iter().chain([&many_files()]) {
+        let told = |piece| disk.replay_in_pieces(piece).map(|found| (found.records, found.end));
         let whole = told(usize::MAX);
         for piece in (1..100).chain([500, 4_096]) {
             assert_eq!(told(piece), whole, "in pieces of {piece}");
         }
     }
-    assert!(replay(&damaged).is_err() && replay(&endless).is_err());
+    let [.., damaged, endless, _] = one_file;
+    assert!(damaged.replay().is_err() && endless.replay().is_err());
 }
 
-/// An item's name that, as the first of a log, reads as a record of a later batch where it stands: if the log's
+/// An item's name that, as the first of a file, reads as a record of a later batch where it stands: if the file's
 /// salt is this one.
 fn name_like_a_record(salt: Salt) -> String {
-    // In front of it stand the headers of file and record, the tag, the names `s` and `g`, its own length.
-    let position = (FileHeader::LEN + 24 + 1 + 2 + 2 + 1) as u64;
+    // In front of it stand the header of the record, the tag, the names `s` and `g`, its own length.
+    let position = (24 + 1 + 2 + 2 + 1) as u64;
     let record = |batch: u64, stamp: u8| {
         let length = 2_u32.to_le_bytes();
         // Number 4 is a change of the stamp that all groups without changes share.
@@ -209,17 +309,20 @@ fn name_like_a_record(salt: Salt) -> String {
 
 #[test]
 fn a_name_is_taken_for_a_record_only_by_who_knows_the_salt() {
-    let known = Salt([0; 8]);
-    let name = name_like_a_record(known);
-    for (salt, is_taken) in [(known, true), (Salt([7; 8]), false)] {
-        let log = FileHeader { epoch: Uuid::from_random(7), salt }.encode().to_vec();
-        let mut world = World::on_log(CoreConfig::default(), START, log);
+    let salt = {
+        let mut world = World::durable();
         let worker = world.worker();
+        world.set(worker, "1", "g", "a", "1");
+        world.in_flight.unwrap().begins.unwrap().salt
+    };
+    for (known, is_taken) in [(salt, true), (Salt([0; 8]), false)] {
+        let mut world = World::durable();
+        let worker = world.worker();
+        let name = name_like_a_record(known);
         let data = json!({ "stream_name": "s", "group_id": "g", "item_id": name, "data": "x".repeat(5_000) });
         world.call(worker, "1", "stream::set", &data.to_string());
-        let torn = [&world.synced[..], &world.unsynced()[..4_096]].concat();
-        match replay(&torn) {
-            Ok(recovered) => assert!(!is_taken && recovered.torn == 4_096, "{salt:?}: {recovered:?}"),
+        match world.torn(4_096).replay() {
+            Ok(recovered) => assert!(!is_taken && recovered.torn == 4_096, "{known:?}: {recovered:?}"),
             Err(damage) => assert!(is_taken, "a torn write is refused for what a client named: {damage}"),
         }
     }
@@ -236,9 +339,23 @@ fn torn_ways(bytes: &[u8]) -> Vec<Vec<u8>> {
     cuts.chain(holes).collect()
 }
 
+/// The same of what a world is writing.
+fn torn_disks(world: &World) -> Vec<Disk> {
+    let unsynced = world.unsynced();
+    let whole = world.torn(unsynced.len());
+    let torn = |left: Vec<u8>| {
+        let mut disk = whole.clone();
+        let synced = disk.last().len() - unsynced.len();
+        disk.last().truncate(synced);
+        disk.last().extend(left);
+        disk
+    };
+    torn_ways(&unsynced).into_iter().map(torn).collect()
+}
+
 /// A core on a log, with three changes in one write that is under way and two that gather.
-fn writing(log: &[u8]) -> World {
-    let mut world = World::on_log(CoreConfig::default(), START, log.to_vec());
+fn writing(disk: &Disk) -> World {
+    let mut world = World::on_disk(CoreConfig::default(), START, disk.clone());
     let worker = world.worker();
     world.set(worker, "1", "g", "first", "1");
     for item in ["x", "y", "z"] {
@@ -251,33 +368,31 @@ fn writing(log: &[u8]) -> World {
 
 #[test]
 fn a_torn_tail_is_continued_and_a_second_one_is_not_taken_for_damage() {
-    let base = writing(&empty_log());
-    for first in torn_ways(&base.unsynced()) {
-        let log = [&base.synced[..], &first].concat();
-        let mut world = writing(&log);
-        let lists = contents(&world.synced);
-        for second in torn_ways(&world.unsynced()).iter().step_by(5) {
-            let log = [&world.synced[..], second].concat();
+    let base = writing(&Disk::default());
+    for first in torn_disks(&base) {
+        let mut world = writing(&first);
+        let acknowledged = world.disk.replay().unwrap().end;
+        for second in torn_disks(&world).iter().step_by(5) {
             let recovered =
-                replay(&log).unwrap_or_else(|damage| panic!("{first:?}, then {second:?}: {damage}"));
-            assert!(recovered.end >= world.synced.len() as u64, "acknowledged changes are lost");
+                second.replay().unwrap_or_else(|damage| panic!("{first:?}, then {second:?}: {damage}"));
+            assert!(recovered.end >= acknowledged, "acknowledged changes are lost");
         }
         world.settle();
-        assert!(contents(&world.synced).len() == lists.len());
-        assert_eq!(replay(&world.synced).unwrap().torn, 0);
+        assert_eq!(world.disk.replay().unwrap().torn, 0);
     }
 }
 
 #[test]
 fn damage_before_a_continued_tail_is_refused() {
-    let base = writing(&empty_log());
-    for first in torn_ways(&base.unsynced()).iter().step_by(3) {
-        let mut world = writing(&[&base.synced[..], first].concat());
+    let base = writing(&Disk::default());
+    let synced = base.disk.records().len();
+    for first in torn_disks(&base).iter().step_by(3) {
+        let mut world = writing(first);
         world.settle();
-        for byte in FileHeader::LEN..base.synced.len() {
-            let mut damaged = world.synced.clone();
-            damaged[byte] ^= 0x10;
-            assert!(replay(&damaged).is_err(), "byte {byte}");
+        for byte in 0..synced {
+            let mut damaged = world.disk.clone();
+            damaged.segments[0].1[byte] ^= 0x10;
+            assert!(damaged.replay().is_err(), "byte {byte}");
         }
     }
 }

@@ -176,7 +176,11 @@ fn only_what_is_durable_is_handled() {
     world.returns(handler, &call, "null");
     assert!(world.heard(handler).is_empty(), "the second waits for its write");
     world.fail();
+    world.settle();
     assert!(world.heard(handler).is_empty(), "what was never durable is no event");
+    world.set(writer, "4", "g", "a", "4");
+    world.settle();
+    assert_eq!(world.one_call(handler).to_string(), "f g/a update 4 #2 @4");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Who may connect, as far as a handshake tells it: web pages by their origin, workers by their token.
 
+use std::net::IpAddr;
+
 use tokio_tungstenite::tungstenite::handshake::server::Request;
-use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, ORIGIN};
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use tokio_tungstenite::tungstenite::http::uri::Authority;
 
 use crate::config::{Origins, PortAccess, Token};
-use crate::handshake::Refusal;
+use crate::http::Refusal;
 
 /// What a connection of the worker port is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,31 @@ pub(crate) fn to_workers(access: &PortAccess, request: &Request) -> Result<Role,
             Err(Refusal::unauthorized("The token in `Authorization` is not that of the worker port."))
         }
     }
+}
+
+/// Lets somebody have all that is stored, or says why not: the same who may be workers.
+pub(crate) fn to_export(access: &PortAccess, request: &Request) -> Result<(), Refusal> {
+    to_workers(access, request)?;
+    // A browser names the origin of a page for every WebSocket, but not for a page that gets something from where it
+    // seems to come from itself: behind a name that was another machine's a moment ago.
+    if access.worker_token.is_none() && !names_a_machine(request) {
+        return Err(Refusal::forbidden(
+            "Without a `worker_token`, an export is for those who ask an IP address or `localhost` for it, and not a name: \
+             any web page could come by a name.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the host that is asked is one that no page can have come from unless it is of this machine.
+fn names_a_machine(request: &Request) -> bool {
+    let hosts = request.headers().get_all(HOST).iter();
+    hosts.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())).all(|host| {
+        host.is_some_and(|host| {
+            let host = host.host().trim_start_matches('[').trim_end_matches(']');
+            host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+        })
+    })
 }
 
 /// Lets a connection of the stream port in, or says why not.
@@ -160,6 +188,28 @@ mod tests {
         ] {
             assert_eq!(outcomes(bad), [Err(403); 3], "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_export_without_a_token_is_not_for_a_page_that_came_by_a_name() {
+        let status = |access: &PortAccess, headers: &[(&'static str, &str)]| {
+            to_export(access, &request("/export", headers)).map_err(|refusal| refusal.status())
+        };
+        let open = PortAccess::default();
+        for good in ["127.0.0.1:49134", "localhost:49134", "LOCALHOST", "[::1]:49134", "192.0.2.1"] {
+            assert_eq!(status(&open, &[("host", good)]), Ok(()), "{good}");
+        }
+        assert_eq!(status(&open, &[]), Ok(()), "no browser");
+        for bad in ["evil.example:49134", "localhost.evil.example", "127.0.0.1.evil.example", "", "a b"] {
+            assert_eq!(status(&open, &[("host", bad)]), Err(403), "{bad}");
+        }
+        assert_eq!(status(&open, &[("host", "localhost"), ("host", "evil.example")]), Err(403));
+        assert_eq!(status(&open, &[("host", "localhost"), ("origin", "http://evil.example")]), Err(403));
+        let guarded = PortAccess { worker_token: Token::new("s3cret"), ..PortAccess::default() };
+        let name = ("host", "headwater.example");
+        assert_eq!(status(&guarded, &[name, ("authorization", "Bearer s3cret")]), Ok(()));
+        assert_eq!(status(&guarded, &[name]), Err(401));
+        assert_eq!(status(&guarded, &[name, ("authorization", "Bearer wrong")]), Err(401));
     }
 
     #[test]

@@ -19,8 +19,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::access::{self, Role};
+use crate::backup::{self, Exports};
 use crate::config::Config;
-use crate::handshake::{Refusal, Upgrade};
+use crate::handshake::Upgrade;
+use crate::http::{Asked, Refusal};
 use crate::inbox::{Gone, Inbox, Message};
 use crate::mailbox::{Mailbox, Queue, SessionQueue, WorkerQueue};
 use crate::socket::{self, Receive, STOPPING, Socket, Timing};
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) timing: Timing,
     /// Turns true when a stop has nothing left to wait for: connections that the engine does not know of end then.
     pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) exports: Exports,
 }
 
 impl Shared {
@@ -51,7 +54,8 @@ const WORKER_READ_BUFFER: usize = 64 << 10;
 const SESSION_READ_BUFFER: usize = 4 << 10;
 
 /// What a port says to those who don't ask for a WebSocket.
-const WORKER_PORT: &str = "This is the worker port of Headwater. It speaks WebSocket: workers connect here.";
+const WORKER_PORT: &str = "This is the worker port of Headwater. It speaks WebSocket: workers connect here. GET /export is \
+                           all that is stored.";
 const STREAM_PORT: &str =
     "This is the stream port of Headwater. It speaks WebSocket: subscribers connect here.";
 
@@ -101,9 +105,9 @@ pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey,
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = worker_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
+    let handshake = worker_handshake(stream, peer, key, shared.clone());
     let Some((socket, role)) = shared.unless_closing(handshake).await else { return };
-    let Shared { inbox, config, timing, closing } = shared;
+    let Shared { inbox, config, timing, closing, .. } = shared;
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
     if role != Role::Worker {
         let mut discard = Discard;
@@ -123,17 +127,32 @@ where
     let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
 }
 
+/// A worker's socket. Who wants something else of the worker port has had it when this ends.
 async fn worker_handshake<S>(
     stream: S,
     peer: SocketAddr,
     key: WorkerKey,
-    config: Arc<Config>,
-    timing: Timing,
+    shared: Shared,
 ) -> Option<(Socket<S>, Role)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let upgrade = Upgrade::read(stream, timing.handshake, WORKER_PORT).await?;
+    let Shared { inbox, config, timing, exports, .. } = shared;
+    let asked = Asked::read(stream, timing.handshake).await?;
+    if backup::is_export(asked.request()) {
+        match access::to_export(&config.access, asked.request()) {
+            Ok(()) => {
+                tracing::info!(%peer, "an export is asked for");
+                backup::serve(asked, &exports, &inbox, timing.idle).await;
+            }
+            Err(refusal) => {
+                tracing::warn!(%peer, reason = refusal.sentence(), "an export is refused");
+                asked.refuse(&refusal).await;
+            }
+        }
+        return None;
+    }
+    let upgrade = Upgrade::of(asked, timing.handshake, WORKER_PORT).await?;
     let role = match access::to_workers(&config.access, upgrade.request()) {
         Ok(role) => role,
         Err(refusal) => {
@@ -196,7 +215,7 @@ where
 {
     let handshake = session_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
     let Some((entrance, handshake)) = shared.unless_closing(handshake).await else { return };
-    let Shared { inbox, config, timing, closing } = shared;
+    let Shared { inbox, config, timing, closing, .. } = shared;
     let limits = &config.core.limits;
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
     let join = stream::parse_path(&handshake.path, limits);
@@ -392,7 +411,13 @@ mod tests {
             let (inbox, mut messages) = Inbox::new(8, 1_000);
             let (closing, closing_seen) = watch::channel(false);
             let timing = Timing::new(&config.net);
-            let shared = Shared { inbox, config: Arc::new(config), timing, closing: closing_seen };
+            let shared = Shared {
+                inbox,
+                config: Arc::new(config),
+                timing,
+                closing: closing_seen,
+                exports: Exports::default(),
+            };
             let (mut peer, own) = duplex(64 << 10);
             tokio::spawn(serve_session(own, PEER.parse().expect("an address"), SESSION, shared));
             peer.write_all(ASKS.as_bytes()).await.expect("the server reads");

@@ -1,32 +1,35 @@
 //! The engine: the one task that owns the core, hands in what happened and carries out the effects.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use headwater_core::key::WorkerKey;
-use headwater_core::log::Batch;
+use headwater_core::store::{Load, Save};
 use headwater_core::time::Mono;
 use headwater_core::wire::worker::{FromWorker, ToWorker};
 use headwater_core::{Core, Effect, Input, Notice};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::backup::{self, Contents, Wanted};
 use crate::delivery::Delivery;
 use crate::inbox::Message;
 use crate::mailbox::{NoRoom, WorkerMailbox};
 use crate::platform::Platform;
 use crate::socket::STOPPING;
+use crate::store::LogTask;
+use crate::store::checkpoint::{CheckpointError, Scan};
 
 /// The ends of the engine's channels.
 #[derive(Debug)]
 pub(crate) struct Channels {
     /// From connections. Not read while too much waits for the disk.
     pub(crate) inbox: mpsc::Receiver<Message>,
-    /// From the log writer, always read; closed from the start if there is none.
-    pub(crate) written: mpsc::Receiver<Input>,
-    /// To the log writer, which never waits for the engine.
-    pub(crate) log: mpsc::Sender<Batch>,
+    /// To and from the store's threads, if it has files.
+    pub(crate) store: Option<StoreChannels>,
     /// To delivery, which never waits for the engine.
     pub(crate) delivery: mpsc::Sender<Delivery>,
     /// Asks for a stop.
@@ -35,16 +38,42 @@ pub(crate) struct Channels {
     pub(crate) stopped: oneshot::Sender<()>,
 }
 
+/// The ends of the channels to the threads that write and read the store's files. None of them waits for the engine.
+#[derive(Debug)]
+pub(crate) struct StoreChannels {
+    /// From the log writer, always read.
+    pub(crate) written: mpsc::Receiver<Input>,
+    /// From those that write and read the checkpoint, always read.
+    pub(crate) stored: mpsc::Receiver<Input>,
+    /// To the log writer.
+    pub(crate) log: mpsc::Sender<LogTask>,
+    /// To the one that writes the checkpoint.
+    pub(crate) saves: mpsc::Sender<Save>,
+    /// To the one that reads it; there is room for all that the core asks for at the same time.
+    pub(crate) loads: mpsc::Sender<Load>,
+    /// What the checkpoint holds at this moment.
+    pub(crate) scans: Scans,
+}
+
+/// Begins to read what the checkpoint holds at this moment, of what is wanted.
+pub(crate) struct Scans(pub(crate) Box<BeginScan>);
+
+/// Begins to read what is wanted of the checkpoint.
+pub(crate) type BeginScan = dyn Fn(&Wanted) -> Result<Scan, CheckpointError> + Send + Sync;
+
+impl fmt::Debug for Scans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scans")
+    }
+}
+
 /// Owns the core.
 #[derive(Debug)]
 pub(crate) struct Engine<P> {
     platform: P,
     core: Core,
     inbox: mpsc::Receiver<Message>,
-    written: mpsc::Receiver<Input>,
-    /// Whether there is a log writer: its end is the engine's.
-    writes: bool,
-    log: mpsc::Sender<Batch>,
+    store: Option<StoreChannels>,
     delivery: mpsc::Sender<Delivery>,
     stop: Option<oneshot::Receiver<()>>,
     /// Taken when a stop has nothing left to wait for; who connects after that is sent away.
@@ -72,15 +101,12 @@ const BATCH: usize = 256;
 impl<P: Platform> Engine<P> {
     /// `backlog_limit`: how many bytes may wait for the disk before the inbox is left alone.
     pub(crate) fn new(platform: P, core: Core, channels: Channels, backlog_limit: usize) -> Engine<P> {
-        let Channels { inbox, written, log, delivery, stop, stopped } = channels;
-        let writes = !written.is_closed();
+        let Channels { inbox, store, delivery, stop, stopped } = channels;
         Engine {
             platform,
             core,
             inbox,
-            written,
-            writes,
-            log,
+            store,
             delivery,
             stop: Some(stop),
             stopped: Some(stopped),
@@ -110,8 +136,9 @@ impl<P: Platform> Engine<P> {
             let takes_more = self.takes_more();
             tokio::select! {
                 biased;
-                written = self.written.recv(), if self.writes => match written {
+                stored = heard(&mut self.store) => match stored {
                     Some(input) => self.step(input).await,
+                    // Without one of its threads the store is of no use.
                     None => return,
                 },
                 () = asked(&mut self.stop) => self.step(Input::Stop).await,
@@ -153,6 +180,12 @@ impl<P: Platform> Engine<P> {
                 self.step(Input::SessionConnected { session, handshake, join }).await;
             }
             Message::WorkerUncrowded { worker } => self.unpark(worker).await,
+            Message::Export { wanted, answer } => {
+                // Nothing is begun that a stop would have to wait for. Whoever asked may be gone.
+                if self.stopped.is_some() {
+                    let _ = answer.send(self.export(&wanted));
+                }
+            }
             Message::Input { input: Input::WorkerFrame { worker, frame: Ok(frame) }, share } => {
                 if let Some(frame) = self.unless_parked(worker, frame) {
                     self.step(Input::WorkerFrame { worker, frame: Ok(frame) }).await;
@@ -175,6 +208,19 @@ impl<P: Platform> Engine<P> {
                 drop(share);
             }
         }
+    }
+
+    /// Takes a snapshot, and has a thread of its own make lines of it.
+    fn export(&self, wanted: &Wanted) -> Result<mpsc::Receiver<Bytes>, String> {
+        let scan = match &self.store {
+            Some(store) => (store.scans.0)(wanted).map_err(|error| error.to_string())?,
+            None => Scan::empty(),
+        };
+        let contents = Contents::new(self.core.groups_in_memory(), scan, wanted);
+        let (chunks, receiver) = mpsc::channel(backup::CHUNKS);
+        let sending = self.platform.spawn_thread("export", backup::send(contents, chunks));
+        sending.map_err(|error| format!("no thread can be started: {error}"))?;
+        Ok(receiver)
     }
 
     /// The frame, unless it must wait: its answer would join a crowd, or it must not overtake one that waits. What
@@ -217,9 +263,20 @@ impl<P: Platform> Engine<P> {
     /// What the core must be told of an effect that could not be carried out goes to `undelivered`.
     async fn execute(&mut self, effect: Effect, undelivered: &mut VecDeque<Input>) {
         match effect {
-            Effect::Persist(batch) => {
-                if self.log.send(batch).await.is_err() {
-                    tracing::error!("the log writer is gone");
+            Effect::Persist(write) => self.log(LogTask::Write(write)).await,
+            Effect::Discard(segments) => self.log(LogTask::Discard(segments)).await,
+            Effect::Save(save) => {
+                if let Some(store) = &self.store
+                    && store.saves.send(save).await.is_err()
+                {
+                    tracing::error!("the thread that writes the checkpoint is gone");
+                }
+            }
+            Effect::Load(load) => {
+                if let Some(store) = &self.store
+                    && store.loads.send(load).await.is_err()
+                {
+                    tracing::error!("the thread that reads the checkpoint is gone");
                 }
             }
             Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome } => {
@@ -265,6 +322,14 @@ impl<P: Platform> Engine<P> {
         }
     }
 
+    async fn log(&self, task: LogTask) {
+        if let Some(store) = &self.store
+            && store.log.send(task).await.is_err()
+        {
+            tracing::error!("the log writer is gone");
+        }
+    }
+
     fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut VecDeque<Input>) {
         let Some(Worker { mailbox, .. }) = self.workers.get(&worker) else { return };
         let call = match &frame {
@@ -300,6 +365,16 @@ impl<P: Platform> Engine<P> {
             // Nobody may be waiting any more.
             let _ = stopped.send(());
         }
+    }
+}
+
+/// What one of the store's threads has to say next; `None` if one of them has ended.
+async fn heard(store: &mut Option<StoreChannels>) -> Option<Input> {
+    let Some(store) = store else { return std::future::pending().await };
+    tokio::select! {
+        biased;
+        written = store.written.recv() => written,
+        stored = store.stored.recv() => stored,
     }
 }
 
@@ -360,10 +435,6 @@ fn note(notice: Notice) {
                 "a handler was not told of a leave"
             );
         }
-        Notice::LeavesUntold { count } => tracing::error!(
-            count,
-            "leaves are not told: the store has failed, and they might be told again after a restart"
-        ),
         // Without its message: the function was given tokens, and may speak of them.
         Notice::AuthFailed { session, function, error } => tracing::warn!(
             session = session.0,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use headwater_core::Input;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::Target;
 use headwater_core::wire::stream::{Handshake, StreamError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::backup::Wanted;
 use crate::mailbox::{SessionMailbox, WorkerMailbox};
 
 /// What connections tell the engine.
@@ -24,6 +26,8 @@ pub(crate) enum Message {
     },
     /// A worker's mailbox was crowded, so that the engine set aside what it sent; it is not any more.
     WorkerUncrowded { worker: WorkerKey },
+    /// Somebody wants all that is stored, as it is at one moment: as lines, in pieces, or why not.
+    Export { wanted: Wanted, answer: oneshot::Sender<Result<mpsc::Receiver<Bytes>, String>> },
     /// Anything else. A frame holds its share of the inbox's bytes until it was handled.
     Input { input: Input, share: Option<OwnedSemaphorePermit> },
 }

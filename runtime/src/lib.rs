@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod access;
+pub mod backup;
 pub mod config;
 mod connection;
 mod delivery;
 mod engine;
 mod handshake;
+mod http;
 mod inbox;
 mod mailbox;
 pub mod platform;

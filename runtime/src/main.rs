@@ -1,5 +1,8 @@
 //! The `headwater` binary: the command line, the logs, the signals and the exit codes.
 
+mod commands;
+mod memory;
+
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -9,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use headwater::config::{Config, ConfigError, StoreConfig};
 use headwater::platform::System;
 use headwater::store::Folder;
+use headwater::store::checkpoint::expects_panic;
 use headwater::{Recovery, ServeError, Started, serve};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +37,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Write all that is stored to standard output, as lines of JSON: of a running server, or of a stopped one's folder.
+    Export(commands::Export),
+    /// Set every item of an export in a running server.
+    Import(commands::Import),
+    /// Make a damaged store one that can be opened: says what would be lost, asks, and keeps what it changes.
+    Repair(commands::Repair),
 }
 
 #[derive(Args)]
@@ -48,6 +58,12 @@ const BAD_CONFIG: u8 = 2;
 const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !expects_panic() {
+            print(panic);
+        }
+    }));
     match Cli::parse() {
         Cli { command: Some(Command::Check { config }), .. } => match read_config(Some(config)) {
             Ok(_) => {
@@ -55,6 +71,15 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS
             }
             Err(error) => fail(&error.to_string(), BAD_CONFIG),
+        },
+        Cli { command: Some(Command::Export(export)), .. } => done(commands::export(&export)),
+        Cli { command: Some(Command::Import(import)), .. } => done(commands::import(&import)),
+        Cli { command: Some(Command::Repair(repair)), .. } => match commands::repair(&repair) {
+            Ok(told) => {
+                say(&format!("{told}\n"));
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, FAILED),
         },
         Cli { command: Some(Command::Serve(file)), .. } | Cli { command: None, serve: file } => {
             match read_config(file.config) {
@@ -98,7 +123,10 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-async fn start(config: Config) -> Result<(), ServeError> {
+async fn start(mut config: Config) -> Result<(), ServeError> {
+    if let Some(cache_bytes) = config.cache_bytes.or_else(|| Some(memory::bytes()? / 4)) {
+        config.core.storage.cache_bytes = cache_bytes;
+    }
     let (disk, store) = match &config.store {
         StoreConfig::InMemory => (None, "in_memory".to_owned()),
         StoreConfig::FileBased { path } => {
@@ -167,7 +195,7 @@ fn report(started: &Started, store: &str) -> String {
     )
 }
 
-fn counted(number: usize, thing: &str) -> String {
+fn counted(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -175,6 +203,17 @@ fn counted(number: usize, thing: &str) -> String {
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Tells how a command ended, in both cases not where its output goes.
+fn done(ended: Result<String, String>) -> ExitCode {
+    match ended {
+        Ok(told) => {
+            eprintln!("headwater: {told}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, FAILED),
+    }
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

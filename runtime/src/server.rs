@@ -10,25 +10,24 @@ use std::time::Duration;
 
 use headwater_core::Core;
 use headwater_core::key::{SessionKey, WorkerKey};
-use headwater_core::log::{FileHeader, Salt};
-use headwater_core::rng::Uuid;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::backup::Exports;
 use crate::config::{Config, Listen, Origins, StoreConfig};
 use crate::connection::{Shared, serve_session, serve_worker};
 use crate::delivery::Shard;
-use crate::engine::{Channels, Engine};
+use crate::engine::{Channels, Engine, Scans, StoreChannels};
 use crate::inbox::Inbox;
 use crate::platform::{Listener, Platform};
 use crate::socket::Timing;
-use crate::store::{self, OpenError};
+use crate::store::{self, OpenError, Opened};
 
 /// Why the server can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The store can't be opened.
-    #[error("the store in {folder} can't be opened: {error}", folder = folder.display())]
+    #[error("the store in {} can't be opened: {error}{}", folder.display(), error.hint(folder))]
     Store {
         /// Its folder.
         folder: PathBuf,
@@ -76,15 +75,17 @@ pub struct Started {
 #[derive(Clone, Debug)]
 pub struct Recovery {
     /// Items in it.
-    pub items: usize,
+    pub items: u64,
     /// Groups that hold them.
-    pub groups: usize,
+    pub groups: u64,
     /// Bytes cut off at the end of the log: writes that a crash interrupted and nobody was told of.
     pub torn: u64,
     /// How long it took, in milliseconds.
     pub ms: u64,
 }
 
+/// Reads of the checkpoint that may wait: more than the core asks for at the same time.
+const LOADS: usize = 128;
 /// Bytes of frames that may wait for the core.
 const INBOX_BYTES: usize = 64 << 20;
 /// Deliveries that may wait for the shard.
@@ -113,29 +114,22 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let streams_at = address(&streams, "subscribers", &config.streams)?;
     check_access(&config, workers_at)?;
     let vital = Vital::default();
-    let (log, batches) = mpsc::channel(1);
-    let (done, written) = mpsc::channel(1);
-    let (core, recovery) = match disk {
-        None => {
-            drop(done);
-            (Core::new(config.core.clone(), platform.entropy(), platform.now()), None)
-        }
+    let (core, store, recovery) = match disk {
+        None => (Core::new(config.core.clone(), platform.entropy(), platform.now()), None, None),
         Some(disk) => {
             let before = platform.now();
-            let store::Opened { file, recovered } =
-                store::open(&disk, new_header(&platform)).map_err(|error| store_error(&config, error))?;
+            let opened =
+                store::open(&disk, platform.entropy()).map_err(|error| store_error(&config, error))?;
             let recovery = Recovery {
-                items: recovered.items(),
-                groups: recovered.groups(),
-                torn: recovered.torn,
+                items: opened.recovered.items,
+                groups: opened.recovered.groups,
+                torn: opened.recovered.torn,
                 ms: platform.now().mono.0 - before.mono.0,
             };
-            platform.spawn_thread(
-                "log",
-                vital.guard("log writer", store::write_log(disk, file, batches, done)),
-            )?;
+            let Opened { log, checkpoint, recovered } = opened;
+            let store = spawn_store(&platform, &vital, log, checkpoint, &config)?;
             let core = Core::recovered(config.core.clone(), platform.entropy(), platform.now(), recovered);
-            (core, Some(recovery))
+            (core, Some(store), Some(recovery))
         }
     };
     let started = Started { workers: workers_at, streams: streams_at, recovery };
@@ -145,7 +139,7 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let (ask_to_stop, stop) = oneshot::channel();
     let (stopped, all_answered) = oneshot::channel();
     platform.spawn(vital.guard("delivery", Shard::default().run(deliveries)));
-    let channels = Channels { inbox: messages, written, log, delivery, stop, stopped };
+    let channels = Channels { inbox: messages, store, delivery, stop, stopped };
     let engine = Engine::new(platform.clone(), core, channels, config.net.commit_backlog_bytes);
     platform.spawn_thread("core", vital.guard("core", engine.run()))?;
 
@@ -157,8 +151,13 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     // The engine runs for as long as somebody can tell it something: to the end of this function, also when nobody is
     // connected and the ports are closed already.
     let _inbox = inbox.clone();
-    let shared =
-        Shared { inbox, timing: Timing::new(&config.net), config: Arc::new(config), closing: closing_seen };
+    let shared = Shared {
+        inbox,
+        timing: Timing::new(&config.net),
+        config: Arc::new(config),
+        closing: closing_seen,
+        exports: Exports::default(),
+    };
     let port =
         Port { platform: platform.clone(), shared, stopping: stopping_seen, open, keys: Arc::default() };
     let stop = on_start(&started)?;
@@ -256,13 +255,31 @@ impl Drop for EndedGuard {
     }
 }
 
-/// The header of a log, should there be none yet.
-fn new_header(platform: &impl Platform) -> FileHeader {
-    let random = platform.entropy();
-    let (epoch, rest) = random.split_at(16);
-    let epoch = u128::from_le_bytes(epoch.try_into().expect("half of 32 bytes"));
-    let salt = rest[..8].try_into().expect("a quarter of 32 bytes");
-    FileHeader { epoch: Uuid::from_random(epoch), salt: Salt(salt) }
+/// Starts the threads that write and read the store's files.
+fn spawn_store<P: Platform>(
+    platform: &P,
+    vital: &Vital,
+    log: store::Log<P::Disk>,
+    checkpoint: store::checkpoint::Checkpoint<P::Disk>,
+    config: &Config,
+) -> io::Result<StoreChannels> {
+    // Both are one at a time, and a file that is not needed any more may come between.
+    let (log_tasks, tasks) = mpsc::channel(4);
+    let (log_done, written) = mpsc::channel(1);
+    let (saves, to_save) = mpsc::channel(1);
+    let (loads, to_load) = mpsc::channel(LOADS);
+    let (done, stored) = mpsc::channel(1);
+    platform.spawn_thread("log", vital.guard("log writer", store::write_log(log, tasks, log_done)))?;
+    let scanned = checkpoint.clone();
+    let scans = Scans(Box::new(move |wanted| {
+        let (from, until) = wanted.range();
+        scanned.scan_range(from, until.as_ref().map(|(stream, group)| (&**stream, &**group)))
+    }));
+    let saver = store::checkpoint::run_saver(checkpoint.clone(), to_save, done.clone());
+    platform.spawn_thread("save", vital.guard("checkpoint writer", saver))?;
+    let loader = store::checkpoint::run_loader(checkpoint, config.core.limits.group_bytes, to_load, done);
+    platform.spawn_thread("load", vital.guard("checkpoint reader", loader))?;
+    Ok(StoreChannels { written, stored, log: log_tasks, saves, loads, scans })
 }
 
 fn store_error(config: &Config, error: OpenError) -> ServeError {

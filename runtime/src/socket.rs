@@ -22,7 +22,7 @@ use crate::progress::{Counted, Moved};
 pub(crate) struct Timing {
     pub(crate) handshake: Duration,
     ping: Duration,
-    idle: Duration,
+    pub(crate) idle: Duration,
 }
 
 impl Timing {

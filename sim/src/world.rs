@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use headwater::config::{Config, Listen};
+use headwater_core::config::Storage;
 use headwater_core::time::WallMs;
 
 use crate::client::{
@@ -32,6 +33,7 @@ pub struct World {
     /// How long the server's threads take to wake up, at most, in milliseconds.
     wake_up: u64,
     wall: Wall,
+    storage: Storage,
     /// In the order of their times.
     faults: Vec<Fault>,
     random: Random,
@@ -91,6 +93,15 @@ impl World {
             wall: Wall { start: STARTED, slowness: if random.chance(30) { 20 } else { 1 } },
             faults,
             random: random.fork(),
+            storage: match random.chance(50) {
+                true => Storage {
+                    segment_bytes: 2_000,
+                    checkpoint_log_bytes: 5_000,
+                    cache_bytes: 2_000,
+                    ..Storage::default()
+                },
+                false => Storage::default(),
+            },
         }
     }
 
@@ -121,11 +132,12 @@ impl World {
 
     fn add_server(&mut self, sim: &mut turmoil::Sim<'_>, power: &Power, disk: &SimDisk) {
         let random = Rc::new(RefCell::new(self.random.fork()));
+        let storage = self.storage.clone();
         let (power, disk, wall, wake_up) = (power.clone(), disk.clone(), self.wall, 0..self.wake_up);
         sim.host(SERVER, move || {
             let random = random.borrow_mut().fork();
             let platform = SimPlatform::new(power.clone(), random, wall, wake_up.clone());
-            let serving = headwater::serve(platform, config(), Some(disk.clone()), |_| Ok(pending()));
+            let serving = headwater::serve(platform, config(&storage), Some(disk.clone()), |_| Ok(pending()));
             let serving = power.run(serving);
             async move { Ok(serving.await?) }
         });
@@ -205,10 +217,11 @@ impl Loss {
 }
 
 /// The server's ports, and signs of life often enough for short worlds.
-fn config() -> Config {
+fn config(storage: &Storage) -> Config {
     let listen = |port| Listen { host: "0.0.0.0".to_owned(), port };
     let mut config =
         Config { workers: listen(WORKER_PORT), streams: listen(STREAM_PORT), ..Config::default() };
+    config.core.storage = storage.clone();
     // Its network is all there is.
     config.access.insecure = true;
     config.net.ping_interval_ms = 500;

@@ -1,37 +1,53 @@
 //! The pure core, driven by hand: first of all, one seed is one run.
 
+use std::collections::VecDeque;
+
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
-use headwater_core::log::{FileHeader, Salt};
-use headwater_core::rng::Uuid;
-use headwater_core::store::Recovered;
+use headwater_core::store::{Load, Loaded, Recovered};
 use headwater_core::time::{Mono, Now, WallMs};
 use headwater_core::wire::{stream, worker};
 use headwater_core::{Core, Effect, Input};
 use headwater_sim::random::Random;
 
-/// Hands a thousand drawn inputs to a core with a log, and returns all its effects.
+/// Hands a thousand drawn inputs to a core with a log, on a disk that fails at times, and returns all its effects.
 fn run(seed: u64) -> Vec<Effect> {
     let mut random = Random::new(seed);
-    let config = CoreConfig::default();
-    let recovered =
-        Recovered::empty(FileHeader { epoch: Uuid::from_random(u128::from(seed)), salt: Salt([0; 8]) });
+    let mut config = CoreConfig::default();
+    (config.storage.segment_bytes, config.storage.checkpoint_log_bytes) = (2_000, 4_000);
     let mut now = Now { mono: Mono(0), wall: WallMs(1_700_000_000_000) };
-    let mut core = Core::recovered(config.clone(), random.bytes(), now, recovered);
+    let mut core = Core::recovered(config.clone(), random.bytes(), now, Recovered::empty());
     let mut effects = Vec::new();
     let mut seen = 0;
-    let mut writing = None;
+    let (mut writing, mut saving, mut loading) = (None, None, VecDeque::new());
     for _ in 0..1_000 {
         let step = random.within(0..5);
         now = Now { mono: now.mono.after(step), wall: WallMs(now.wall.0 + step) };
-        let input = match writing.take_if(|_| random.chance(30)) {
-            Some(through) => Input::Persisted { through },
-            None => draw(&mut random, &config),
+        let reason = || "disk full".to_owned();
+        let input = if let Some(through) = writing.take_if(|_| random.chance(30)) {
+            let failed = random.chance(5);
+            if failed { Input::PersistFailed { reason: reason() } } else { Input::Persisted { through } }
+        } else if saving.take_if(|()| random.chance(20)).is_some() {
+            if random.chance(10) { Input::SaveFailed { reason: reason() } } else { Input::Saved }
+        } else if let Some(load) = loading.pop_front_if(|_| random.chance(40)) {
+            // Nothing is ever let go, so nothing is in the checkpoint alone.
+            let result = match load {
+                Load::Group(_) => Loaded::Group(None),
+                Load::Names(_) => Loaded::Names(Vec::new()),
+            };
+            Input::Loaded { load, result: Ok(result) }
+        } else {
+            draw(&mut random, &config)
         };
         core.handle(now, input, &mut effects);
         for effect in &effects[seen..] {
-            if let Effect::Persist(batch) = effect {
-                assert_eq!(writing.replace(batch.number), None, "one batch is written at a time");
+            match effect {
+                Effect::Persist(write) => {
+                    assert_eq!(writing.replace(write.number), None, "one write at a time");
+                }
+                Effect::Save(_) => assert_eq!(saving.replace(()), None, "one save at a time"),
+                Effect::Load(load) => loading.push_back(load.clone()),
+                _ => {}
             }
         }
         seen = effects.len();

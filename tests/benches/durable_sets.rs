@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use headwater_tests::{Server, Worker, stored};
+use headwater_tests::{Server, Setup, Worker, stored};
 
 const ROUNDS: usize = 3;
 const CONNECTIONS: usize = 4;
@@ -29,7 +29,8 @@ fn main() {
         let (floor_50, floor_99) = floor();
         let (set_50, set_99) = runtime.block_on(latency());
         let (rate, cpu) = runtime.block_on(throughput());
-        rounds.push([floor_50, floor_99, set_50, set_99, set_50 / floor_50, rate, cpu]);
+        let batch = runtime.block_on(sets_of_a_sync());
+        rounds.push([floor_50, floor_99, set_50, set_99, set_50 / floor_50, rate, cpu, batch]);
     }
     let titles = [
         "write + fdatasync of 4 KiB, p50 (us)",
@@ -39,6 +40,7 @@ fn main() {
         "one caller, p50 / floor's p50",
         "4 connections x 64 in flight (sets/s)",
         "server's processor time (us/set)",
+        "sets to a sync (under strace)",
     ];
     println!("{:<40} {:>10} {:>10} {:>10}", "", "min", "median", "max");
     for (at, title) in titles.iter().enumerate() {
@@ -73,20 +75,37 @@ async fn latency() -> (f64, f64) {
     percentiles(samples.into_iter())
 }
 
+/// How many sets share a sync, in a server that is slowed down by being watched.
+async fn sets_of_a_sync() -> f64 {
+    let server = Setup::new().count_syncs().start().await;
+    let before = server.syncs();
+    let sets = load(&server, LOAD / 5).await;
+    sets as f64 / (server.syncs() - before) as f64
+}
+
 /// Acknowledged sets a second, and the server's processor time for each, in microseconds.
 async fn throughput() -> (f64, f64) {
     let server = Server::start().await;
+    let cpu_before = cpu_time(server.pid());
+    let start = Instant::now();
+    let sets = load(&server, LOAD).await;
+    let elapsed = start.elapsed().as_secs_f64();
+    let cpu = cpu_time(server.pid()) - cpu_before;
+    (sets as f64 / elapsed, cpu.as_micros() as f64 / sets as f64)
+}
+
+/// Sets from several connections, each with a window of its own. Returns how many were acknowledged.
+async fn load(server: &Server, time: Duration) -> usize {
     let mut workers = Vec::new();
     for _ in 0..CONNECTIONS {
         workers.push(Worker::connect(server.workers()).await);
     }
-    let cpu_before = cpu_time(server.pid());
     let start = Instant::now();
     let running: Vec<_> = workers
         .into_iter()
         .map(|mut worker| {
             tokio::spawn(async move {
-                let sets = (0..).take_while(|n| n % WINDOW != 0 || start.elapsed() < LOAD).map(set);
+                let sets = (0..).take_while(|n| n % WINDOW != 0 || start.elapsed() < time).map(set);
                 worker.pipeline("stream::set", WINDOW, sets).await
             })
         })
@@ -95,9 +114,7 @@ async fn throughput() -> (f64, f64) {
     for worker in running {
         sets += worker.await.expect("a worker does not fail");
     }
-    let elapsed = start.elapsed().as_secs_f64();
-    let cpu = cpu_time(server.pid()) - cpu_before;
-    (sets as f64 / elapsed, cpu.as_micros() as f64 / sets as f64)
+    sets
 }
 
 fn set(n: usize) -> String {

@@ -18,7 +18,7 @@ pub use bystander::{Bystander, still_joins, still_works};
 pub use process::Process;
 pub use puppet::{Heard, Puppet, PuppetCall, Sdk};
 pub use script::Script;
-pub use server::{Server, Setup, run_to_exit};
+pub use server::{Server, Setup, run_to_exit, run_with_env, spawn_with_env};
 pub use socket::{Incoming, Socket};
 pub use subscriber::{Frame, Subscriber};
 pub use tmpfs::Tmpfs;

@@ -17,6 +17,7 @@ pub struct Setup {
     stream_port: u16,
     data: PathBuf,
     streams: Value,
+    store: Value,
     own: Value,
     limits: Value,
     timeouts: Value,
@@ -36,6 +37,7 @@ impl Setup {
             stream_port: 0,
             data,
             streams: json!({}),
+            store: json!({}),
             own: json!({}),
             limits: json!({}),
             timeouts: json!({}),
@@ -48,6 +50,12 @@ impl Setup {
     /// Further settings of the streams, such as `{"auth_function": "auth"}`.
     pub fn streams(mut self, settings: Value) -> Setup {
         self.streams = settings;
+        self
+    }
+
+    /// Further settings of the store, such as `{"durability": "interval"}`.
+    pub fn store(mut self, settings: Value) -> Setup {
+        self.store = settings;
         self
     }
 
@@ -111,7 +119,7 @@ impl Setup {
         let streams = json!({
             "host": "127.0.0.1",
             "port": self.stream_port,
-            "adapter": { "class": "modules::stream::adapters::KvStore", "config": store },
+            "adapter": { "class": "modules::stream::adapters::KvStore", "config": merged(store, &self.store) },
         });
         let own = json!({
             "worker_host": "127.0.0.1",
@@ -298,9 +306,20 @@ impl Server {
 
 /// Runs the binary with these arguments until it ends: how it ended, its stdout and its stderr.
 pub async fn run_to_exit(arguments: &[&str]) -> (ExitStatus, String, String) {
-    let mut process = Process::spawn("headwater", Command::new(binary()).args(arguments));
+    run_with_env(arguments, &[]).await
+}
+
+/// The same with these variables in its environment.
+pub async fn run_with_env(arguments: &[&str], env: &[(&str, &str)]) -> (ExitStatus, String, String) {
+    let mut process = spawn_with_env(arguments, env);
+    process.close_stdin();
     let status = process.exited(DEADLINE).await;
     (status, process.printed().join("\n"), process.stderr())
+}
+
+/// Starts the binary with these arguments and these variables in its environment.
+pub fn spawn_with_env(arguments: &[&str], env: &[(&str, &str)]) -> Process {
+    Process::spawn("headwater", Command::new(binary()).args(arguments).envs(env.iter().copied()))
 }
 
 /// An object with the members of another one put into it.

@@ -34,7 +34,6 @@ async fn a_limit_on_files_refuses_writes_with_its_reason_and_nobody_sees_what_wa
 }
 
 #[tokio::test]
-#[ignore = "after a failed write the store takes no more until it is restarted"]
 async fn writes_are_taken_again_without_a_restart_once_a_full_disk_has_room() {
     if let Some(disk) = Disk::small() {
         taken_again(disk).await;
@@ -42,7 +41,6 @@ async fn writes_are_taken_again_without_a_restart_once_a_full_disk_has_room() {
 }
 
 #[tokio::test]
-#[ignore = "after a failed write the store takes no more until it is restarted"]
 async fn writes_are_taken_again_without_a_restart_once_a_limit_on_files_is_lifted() {
     taken_again(Disk::Limited).await;
 }

@@ -36,7 +36,6 @@ async fn damage_before_the_end_is_refused_by_file_and_offset_and_nothing_is_chan
 }
 
 #[tokio::test]
-#[ignore = "there is no `headwater repair` yet"]
 async fn the_refusal_of_damage_offers_repair() {
     let data = Data::written().await;
     let place = data.place_of(ITEMS / 3);
@@ -72,6 +71,8 @@ async fn a_log_of_a_newer_format_is_refused_by_its_version() {
     let mut newer = whole.clone();
     assert_eq!(&newer[..8], b"HEADWATR", "a log starts with its name, and then comes the format's version");
     newer[8..12].copy_from_slice(&4_711_u32.to_le_bytes());
+    // It has its own idea of what comes then.
+    newer[12..64].fill(7);
     fs::write(&place.file, &newer).expect("the file can be written");
     let refusal = data.is_refused(1).await;
     assert!(refusal.contains(&place.name()), "{refusal}");
@@ -100,7 +101,7 @@ async fn a_log_whose_header_is_damaged_is_refused_and_not_taken_for_an_empty_one
 // Torn ends, and what is not the store's.
 
 #[tokio::test]
-async fn garbage_behind_the_last_record_is_cut_off_and_reported_once() {
+async fn what_a_file_held_before_it_was_a_part_of_the_log_is_no_part_of_it() {
     let data = Data::written().await;
     let place = data.place_of(ITEMS - 1);
     let mut bytes = fs::read(&place.file).expect("the file can be read");
@@ -111,13 +112,11 @@ async fn garbage_behind_the_last_record_is_cut_off_and_reported_once() {
     fs::write(&place.file, &bytes).expect("the file can be written");
 
     let mut server = data.starts_with(ITEMS).await;
-    assert!(store_line(&server).contains("cut off"), "{:?}", server.report());
+    assert!(!store_line(&server).contains("cut off"), "{:?}", server.report());
     let mut worker = Worker::connect(server.workers()).await;
     worker.set("s", "g", &id(ITEMS), value(ITEMS)).await;
     server.kill9().await;
-
-    let server = data.starts_with(ITEMS + 1).await;
-    assert!(!store_line(&server).contains("cut off"), "{:?}", server.report());
+    data.starts_with(ITEMS + 1).await;
 }
 
 #[tokio::test]

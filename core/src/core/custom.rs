@@ -13,7 +13,7 @@ impl Rooms {
         match done {
             Done::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
             Done::Send { caller, command } => {
-                self.store.run(turn.now.wall, caller, command, &turn.config.limits, &mut self.outputs);
+                self.store.run(turn.now, caller, command, turn.config, &mut self.outputs);
             }
             Done::Changed { group, item, change, value } => {
                 let kind = match change {

@@ -138,6 +138,8 @@ impl Rooms {
     /// hear of them the other way round.
     fn ask_gate(&mut self, turn: &mut Turn<'_>, joining: Joining) {
         match self.behind_leaves.last {
+            // Those leaves may take long, and subscribers can be served meanwhile.
+            _ if self.store.refusal(&turn.config.storage).is_some() => self.ask_gate_now(turn, joining),
             Some(leave) => self.behind_leaves.joins.push_back((leave, joining)),
             None => self.ask_gate_now(turn, joining),
         }
@@ -153,11 +155,12 @@ impl Rooms {
         }
     }
 
-    /// The log will forget nothing any more.
-    pub(super) fn left_untold(&mut self, turn: &mut Turn<'_>) {
-        let BehindLeaves { joins, .. } = std::mem::take(&mut self.behind_leaves);
-        for (_, joining) in joins {
-            self.ask_gate_again(turn, joining);
+    /// If nothing can be written, the joins that wait for leaves go on.
+    pub(super) fn let_joins_pass(&mut self, turn: &mut Turn<'_>) {
+        if self.store.refusal(&turn.config.storage).is_some() {
+            for (_, joining) in std::mem::take(&mut self.behind_leaves.joins) {
+                self.ask_gate_again(turn, joining);
+            }
         }
     }
 
@@ -211,6 +214,11 @@ impl Rooms {
     ) {
         match self.custom.keeps(&target.group.stream) {
             true => self.custom.load(turn, &mut self.functions, target, (session, subscription)),
+            // Nothing happens in the group before it is read: what the subscription is sent first is this.
+            false if !self.store.is_ready(&target.group) => {
+                let starts = self.starts.entry(target.group.clone()).or_default();
+                starts.insert((session, subscription, target));
+            }
             false if self.hub.loaded(turn, session, &subscription, &target) => {
                 let state = self.store.durable(&target);
                 self.sync(turn, session, subscription, target, state);
@@ -219,10 +227,23 @@ impl Rooms {
         }
     }
 
+    /// A subscription waits no more for its group to be read.
+    fn forget_start(&mut self, session: SessionKey, join: &Joined) {
+        let Joined { subscription, target, .. } = join;
+        if let Some(starts) = self.starts.get_mut(&target.group) {
+            starts.remove(&(session, subscription.clone(), target.clone()));
+            if starts.is_empty() {
+                self.starts.remove(&target.group);
+                self.store.nobody_starts(&target.group);
+            }
+        }
+    }
+
     /// A session has given up a subscription, or is gone.
     pub(super) fn unsubscribed(&mut self, turn: &mut Turn<'_>, session: SessionKey, ended: Ended) {
         if let Ended::Open { join, .. } = &ended {
             self.custom.left(session, join);
+            self.forget_start(session, join);
         }
         self.ended(turn, ended);
     }
@@ -233,9 +254,7 @@ impl Rooms {
             Ended::Gated(gate) => self.triggers.abandon_gate(gate),
             Ended::Open { join, key } => {
                 if let Some(key) = key {
-                    if !self.store.left(key, &mut self.outputs) {
-                        return turn.effects.push(Effect::Note(Notice::LeavesUntold { count: 1 }));
-                    }
+                    self.store.left(key, &mut self.outputs);
                     self.behind_leaves.last = Some(key);
                 }
                 self.triggers.leave(turn, &mut self.functions, join, key);

@@ -4,6 +4,7 @@ mod custom;
 mod joins;
 mod stop;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::call::{Caller, Purpose};
@@ -14,11 +15,11 @@ use crate::error::{CallError, code};
 use crate::functions::{Functions, LIST_TRIGGERS};
 use crate::hub::Hub;
 use crate::input::Input;
-use crate::key::WorkerKey;
+use crate::key::{SessionKey, WorkerKey};
 use crate::log::Epoch;
-use crate::name::StreamName;
+use crate::name::{GroupPath, StreamName, SubscriptionId, Target};
 use crate::rng::Rng;
-use crate::store::{Output, Recovered, Store};
+use crate::store::{Command, Output, Recovered, Snapshot, Store};
 use crate::time::{Mono, Now};
 use crate::triggers::Triggers;
 use crate::turn::Turn;
@@ -46,6 +47,8 @@ struct Rooms {
     hub: Hub,
     /// The joins that came after leaves that the log has not forgotten yet: their gates are asked after those.
     behind_leaves: BehindLeaves,
+    /// The subscriptions that wait until their group is read.
+    starts: BTreeMap<GroupPath, BTreeSet<(SessionKey, SubscriptionId, Target)>>,
     stopping: Option<Stopping>,
     /// What the store puts out during one input; empty between inputs, kept for its memory.
     outputs: Vec<Output>,
@@ -55,15 +58,14 @@ impl Core {
     /// A core with an empty store that forgets everything when the process ends. All randomness comes from `seed`.
     pub fn new(config: CoreConfig, seed: [u8; 32], now: Now) -> Core {
         let mut rng = Rng::new(seed);
-        let epoch = rng.uuid();
-        Core { config, rng, rooms: Rooms::new(epoch, Store::in_memory(now.wall)) }
+        let store = Store::in_memory(rng.uuid(), Rng::of_log(seed), now.wall);
+        Core { config, rng, rooms: Rooms::new(store) }
     }
 
     /// A core that goes on with what a log holds, and asks for its changes to be written there.
     pub fn recovered(config: CoreConfig, seed: [u8; 32], now: Now, recovered: Recovered) -> Core {
-        let epoch = recovered.epoch;
-        let store = Store::recovered(recovered, now.wall);
-        Core { config, rng: Rng::new(seed), rooms: Rooms::new(epoch, store) }
+        let store = Store::recovered(recovered, Rng::of_log(seed), now.wall, &config.storage);
+        Core { config, rng: Rng::new(seed), rooms: Rooms::new(store) }
     }
 
     /// Takes one input and appends what is to be done about it.
@@ -78,27 +80,35 @@ impl Core {
         self.rooms.next_deadline()
     }
 
+    /// All that is stored, as far as it is in memory: groups as they are durable at this moment, in byte order of their
+    /// names, also those without an item. All others are in the checkpoint, as it can be read before the next effect is
+    /// carried out: the two together are the state of one moment.
+    pub fn groups_in_memory(&self) -> Vec<(GroupPath, Snapshot)> {
+        self.rooms.store.in_memory_groups()
+    }
+
     /// About how many bytes of changes, answers and events wait for the disk. While this is above its bound the
     /// runtime hands in no more frames.
     pub fn backlog_bytes(&self) -> usize {
-        self.rooms.store.backlog_bytes()
+        self.rooms.store.backlog_bytes(&self.config.storage)
     }
 }
 
 impl Rooms {
-    fn new(epoch: Epoch, mut store: Store) -> Rooms {
+    fn new(store: Store) -> Rooms {
         let mut triggers = Triggers::default();
-        triggers.remember(store.take_remembered_joins());
+        triggers.remember(store.remembered_joins());
         let mut custom = Custom::default();
         custom.remember(store.custom_streams());
         Rooms {
-            epoch,
+            epoch: store.epoch(),
             store,
             functions: Functions::default(),
             triggers,
             custom,
             hub: Hub::default(),
             behind_leaves: BehindLeaves::default(),
+            starts: BTreeMap::new(),
             stopping: None,
             outputs: Vec::new(),
         }
@@ -133,9 +143,13 @@ impl Rooms {
             }
             Input::Persisted { through } => self.store.persisted(through, &mut self.outputs),
             Input::PersistFailed { reason } => {
-                self.store.persist_failed(&reason, &mut self.outputs);
-                self.triggers.store_failed(turn);
-                self.left_untold(turn);
+                self.store.persist_failed(turn.now, &reason, turn.config, &mut self.outputs);
+                self.let_joins_pass(turn);
+            }
+            Input::Saved => self.store.saved(&mut self.outputs),
+            Input::SaveFailed { reason } => self.store.save_failed(turn.now.mono, reason),
+            Input::Loaded { load, result } => {
+                self.store.loaded(turn.now, load, result, &mut self.outputs);
             }
             Input::Tick => self.expire(turn),
             Input::Stop => self.stop(turn),
@@ -145,7 +159,7 @@ impl Rooms {
     /// Carries on with what the rooms have for each other, until nothing is left.
     fn settle(&mut self, turn: &mut Turn<'_>) {
         loop {
-            self.store.flush(&mut self.outputs);
+            self.store.flush(turn.now, &turn.config.storage, &mut self.outputs);
             self.put_out(turn);
             let (answered, done) = (self.functions.take_answered(), self.custom.take_done());
             if answered.is_empty() && done.is_empty() && self.outputs.is_empty() && !self.go_on_stopping(turn)
@@ -166,16 +180,24 @@ impl Rooms {
                 }
             }
         }
+        self.store.tidy_up(turn.now, &turn.config.storage, &mut self.outputs);
+        self.put_out(turn);
     }
 
     fn next_deadline(&self) -> Option<Mono> {
         let stop = self.stopping.and_then(Stopping::deadline);
-        let rooms =
-            [self.functions.next_deadline(), self.triggers.next_deadline(), self.hub.next_deadline(), stop];
+        let rooms = [
+            self.store.next_deadline(),
+            self.functions.next_deadline(),
+            self.triggers.next_deadline(),
+            self.hub.next_deadline(),
+            stop,
+        ];
         rooms.into_iter().flatten().min()
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
+        self.store.expire(turn.now, &mut self.outputs);
         self.functions.expire(turn);
         self.hub.expire(turn);
         for verdict in self.triggers.expire(turn) {
@@ -241,13 +263,12 @@ impl Rooms {
         match target {
             InvokeTarget::Builtin(Ok(command))
                 if command.stream().is_some_and(|stream| self.custom.keeps(stream))
-                    && !self.store.refuses(&command) =>
+                    && !self.refuses(turn, &command) =>
             {
                 self.custom.run(turn, &mut self.functions, caller, command);
             }
             InvokeTarget::Builtin(Ok(command)) => {
-                let limits = &turn.config.limits;
-                self.store.run(turn.now.wall, caller, command, limits, &mut self.outputs);
+                self.store.run(turn.now, caller, command, turn.config, &mut self.outputs);
             }
             InvokeTarget::Builtin(Err(error)) | InvokeTarget::Refused(error) => {
                 turn.effects.push(Effect::reply(caller, Err(error)));
@@ -259,11 +280,25 @@ impl Rooms {
         }
     }
 
+    /// Whether a command would change something, and the store takes no changes now.
+    fn refuses(&self, turn: &Turn<'_>, command: &Command) -> bool {
+        command.builtin().writes() && self.store.refusal(&turn.config.storage).is_some()
+    }
+
     fn put_out(&mut self, turn: &mut Turn<'_>) {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Persist(batch) => turn.effects.push(Effect::Persist(batch)),
+                Output::Persist(write) => turn.effects.push(Effect::Persist(write)),
+                Output::Save(save) => turn.effects.push(Effect::Save(save)),
+                Output::Discard(segments) => turn.effects.push(Effect::Discard(segments)),
+                Output::Load(load) => turn.effects.push(Effect::Load(load)),
+                Output::Ready(group) => {
+                    for (session, subscription, target) in self.starts.remove(&group).unwrap_or_default() {
+                        self.start(turn, session, subscription, target);
+                    }
+                    self.store.run_held(turn.now, &group, turn.config, &mut self.outputs);
+                }
                 Output::Reply { caller, outcome } => turn.effects.push(Effect::reply(caller, outcome)),
                 Output::Release(event) => {
                     let event = Arc::new(event);

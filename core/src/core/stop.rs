@@ -54,9 +54,11 @@ impl Rooms {
                 self.functions.stop_all(turn);
                 true
             }
-            Some(Stopping::Until(deadline))
-                if self.functions.is_idle() && (self.store.is_idle() || deadline <= turn.now.mono) =>
-            {
+            Some(Stopping::Until(deadline)) if self.functions.is_idle() => {
+                self.store.close();
+                if !self.store.is_idle() && turn.now.mono < deadline {
+                    return false;
+                }
                 self.stopping = Some(Stopping::Done);
                 self.functions.stop_all(turn);
                 turn.effects.push(Effect::Stopped);

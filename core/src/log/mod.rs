@@ -1,10 +1,11 @@
 //! The log on disk: what a batch of changes looks like as bytes, and what is left of it after a crash.
 //!
-//! A log file is a [`FileHeader`] and then records, back to back. All numbers are little-endian.
+//! A log is kept in segments: files with a [`SegmentHeader`] and then records, back to back. Places in it are counted from
+//! the start of its first segment, without the headers. All numbers are little-endian.
 //!
 //! ```text
 //! length    u32   bytes of the payload; the highest bit is set on the last record of a batch
-//! crc32c    u32   of the log's salt, length, batch, position and payload
+//! crc32c    u32   of the segment's salt, length, batch, position and payload
 //! batch     u64   number of the batch: all of a batch becomes durable with one sync
 //! position  u64   where the record starts in the log, so that bytes of another place or an older
 //!                 file that a crash left behind are never taken for it
@@ -12,21 +13,22 @@
 //! ```
 //!
 //! Batch n + 1 is written only after batch n is synced. So bytes that don't check out can be the torn end of
-//! the last batch, and are cut off; but when a valid record of a *later* batch follows them, then a synced
-//! batch is damaged, and [`crate::store::Replay`]
-//! refuses to go on.
+//! the last batch, and are cut off; but when a valid record of a *later* batch follows them, or a later segment, then a
+//! synced batch is damaged, and [`crate::store::Replay`] refuses to go on. Behind the records of the last segment there may
+//! be anything that is none: zeros, or what the file held when it was another segment.
 //!
-//! A batch may be written in several parts. All but the last hold only what nobody waits for, and are not synced:
-//! the sync of the last one covers them. They carry the number of the batch that they begin, so what a crash loses of
-//! them, even if it keeps what was written behind it, is the torn end of the last batch as well.
+//! A batch may be written in several parts, each with a write of its own. All but the last are not synced: the sync of the
+//! last one covers them. They carry the number of the batch that they are of, so what a crash loses of them, even if it
+//! keeps what was written behind it, is the torn end of the last batch as well.
 
+pub(crate) mod fields;
 mod record;
-
-use std::fmt;
+mod segment;
 
 use bytes::Bytes;
 
 pub(crate) use record::Record;
+pub use segment::{HeaderError, Salt, SegmentHeader, SegmentNumber};
 
 use crate::rng::Uuid;
 
@@ -41,7 +43,7 @@ impl Revision {
     }
 }
 
-/// The number of a batch of changes: 1, 2, 3, … Batch 0 is the empty past, durable from the start.
+/// The number of a batch in the log: 1, 2, 3, … All of a batch becomes durable with one sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchNumber(pub u64);
 
@@ -49,104 +51,39 @@ impl BatchNumber {
     pub(crate) fn next(self) -> BatchNumber {
         BatchNumber(self.0 + 1)
     }
+}
 
-    pub(crate) fn previous(self) -> BatchNumber {
-        BatchNumber(self.0 - 1)
+/// The number of a write to the log in this run: 1, 2, 3, …
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteNumber(pub u64);
+
+impl WriteNumber {
+    pub(crate) fn next(self) -> WriteNumber {
+        WriteNumber(self.0 + 1)
     }
 }
 
-/// One write to the log: a batch of changes, or, without a sync, the beginning of one.
+/// One write to the log: a batch of changes, or, without a sync, a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The number that [`crate::Input::Persisted`] repeats: what is durable once this is done. Without a sync that is
-    /// what was durable before.
-    pub number: BatchNumber,
-    /// Where its bytes go, counted from the start of the log.
-    pub position: u64,
-    /// Its records, encoded.
+pub struct Write {
+    /// What [`crate::Input::Persisted`] repeats once it is done.
+    pub number: WriteNumber,
+    /// The segment that is to be made, if this is the first write to it. What was written to the one before must be
+    /// synced first, unless that has failed. It must be there with its header and these bytes, durably, or not at all.
+    pub begins: Option<SegmentHeader>,
+    /// The segment that it goes into.
+    pub segment: SegmentNumber,
+    /// Where in the segment's file.
+    pub offset: u64,
+    /// Its records, encoded; may be none.
     pub bytes: Bytes,
-    /// Whether it is to be synced, with all that was written before. If not, writing it is enough: nobody waits for
-    /// anything in it.
+    /// Whether it is to be synced, with all that was written before. If not, writing it is enough.
     pub sync: bool,
 }
 
 /// The name of a store's history. It changes whenever a part of the history may have been lost, so that a
 /// client that comes back with a revision knows whether that number still means the same.
 pub type Epoch = Uuid;
-
-/// The start of a log file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileHeader {
-    /// The epoch of the store.
-    pub epoch: Epoch,
-    /// Goes into the checksum of every record.
-    pub salt: Salt,
-}
-
-/// A random number of a log that nobody outside is told. With it under the checksums, no name or value that a
-/// client sends can look like a record.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Salt(pub [u8; 8]);
-
-impl fmt::Debug for Salt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Salt(…)")
-    }
-}
-
-/// Why the start of a file is not the header of a log that can be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
-    /// Not a log, or a damaged one.
-    #[error(
-        "this is not a Headwater log, or its start is damaged: restore the folder from a backup, or move it away to \
-         start empty"
-    )]
-    NotALog,
-    /// Written by a newer Headwater.
-    #[error(
-        "the log has format version {0}, this program reads version {FORMAT_VERSION}: use a newer Headwater"
-    )]
-    Newer(u32),
-}
-
-const MAGIC: &[u8; 8] = b"HEADWATR";
-const FORMAT_VERSION: u32 = 1;
-
-impl FileHeader {
-    /// Length in bytes; the first record starts here.
-    pub const LEN: usize = 40;
-
-    /// The header as bytes: magic, version, epoch, salt, CRC32C of the four.
-    pub fn encode(&self) -> [u8; FileHeader::LEN] {
-        let mut bytes = [0; FileHeader::LEN];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[12..28].copy_from_slice(&self.epoch.to_bytes());
-        bytes[28..36].copy_from_slice(&self.salt.0);
-        let crc = crc32c::crc32c(&bytes[..36]);
-        bytes[36..].copy_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-
-    /// Reads a header back.
-    pub fn decode(bytes: &[u8; FileHeader::LEN]) -> Result<FileHeader, HeaderError> {
-        if &bytes[..8] != MAGIC {
-            return Err(HeaderError::NotALog);
-        }
-        let version = u32::from_le_bytes(array(&bytes[8..12]));
-        if version > FORMAT_VERSION {
-            return Err(HeaderError::Newer(version));
-        }
-        if version != FORMAT_VERSION
-            || u32::from_le_bytes(array(&bytes[36..])) != crc32c::crc32c(&bytes[..36])
-        {
-            return Err(HeaderError::NotALog);
-        }
-        let (epoch, salt) = (Uuid::from_bytes(array(&bytes[12..28])), Salt(array(&bytes[28..36])));
-        Ok(FileHeader { epoch, salt })
-    }
-}
 
 /// Length of what stands before each payload.
 const RECORD_HEADER: usize = 24;
@@ -172,12 +109,12 @@ impl BatchBytes {
         self.bytes.len()
     }
 
-    /// Appends one record to the batch `number`, which starts at `position` in the log.
-    pub(crate) fn append(&mut self, number: BatchNumber, position: u64, record: &Record<'_>) {
+    /// Appends one record of a batch; what is gathered starts at `position` in the log.
+    pub(crate) fn append(&mut self, batch: BatchNumber, position: u64, record: &Record<'_>) {
         let start = self.bytes.len();
         self.last_record = start;
         self.bytes.extend_from_slice(&[0; 8]);
-        self.bytes.extend_from_slice(&number.0.to_le_bytes());
+        self.bytes.extend_from_slice(&batch.0.to_le_bytes());
         self.bytes.extend_from_slice(&(position + start as u64).to_le_bytes());
         record.encode(&mut self.bytes);
         let payload = self.bytes.len() - start - RECORD_HEADER;
@@ -205,6 +142,16 @@ impl BatchBytes {
         let crc = checksum(self.salt, record);
         record[4..8].copy_from_slice(&crc.to_le_bytes());
     }
+}
+
+/// The records in bytes that [`BatchBytes`] has made.
+pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    std::iter::from_fn(move || {
+        let length = u32::from_le_bytes(array(bytes.get(..4)?)) & !LAST_OF_BATCH;
+        let (record, rest) = bytes.split_at_checked(RECORD_HEADER + length as usize)?;
+        bytes = rest;
+        Record::decode(&record[RECORD_HEADER..])
+    })
 }
 
 /// What stands at a place in the log.
@@ -239,6 +186,14 @@ pub(crate) fn read(salt: Salt, bytes: &[u8], position: u64) -> Step<'_> {
         Some(record) => Step::Record { batch, last, record, len },
         None => Step::Invalid,
     }
+}
+
+/// How many bytes a record has that was begun at `position`, where these bytes are; 0 if none was.
+pub(crate) fn begun_len(bytes: &[u8], position: u64) -> u64 {
+    let Some(header) = bytes.get(..RECORD_HEADER) else { return 0 };
+    let payload = u64::from(u32::from_le_bytes(array(&header[..4])) & !LAST_OF_BATCH);
+    let begun = u64::from_le_bytes(array(&header[16..24])) == position && payload < MAX_RECORD as u64;
+    if begun { RECORD_HEADER as u64 + payload } else { 0 }
 }
 
 /// The checksum of a record: of the salt and everything but itself.

@@ -1,6 +1,7 @@
 //! One change as bytes: a tag, then the fields in order; texts and numbers have a LEB128 length or value.
 
 use super::Revision;
+use super::fields::{Fields, put_number, put_optional_text, put_texts};
 use crate::key::JoinKey;
 use crate::time::Stamp;
 
@@ -30,6 +31,10 @@ pub(crate) enum Record<'a> {
     Custom { stream: &'a str },
     /// It does no more.
     Ordinary { stream: &'a str },
+    /// All before it is synced with it: the end of a batch that has nothing else left to say.
+    Synced,
+    /// The same, and the process ended as it should: nothing that was acknowledged is missing behind it.
+    Closed,
 }
 
 const PUT: u8 = 1;
@@ -40,12 +45,19 @@ const JOINED: u8 = 5;
 const LEFT: u8 = 6;
 const CUSTOM: u8 = 7;
 const ORDINARY: u8 = 8;
+const SYNCED: u8 = 9;
+const CLOSED: u8 = 10;
 
 impl<'a> Record<'a> {
     /// Whether somebody waits until it is durable. A join that a crash takes back has cost nobody anything but a
     /// leave, of which there is at most one anyway.
     pub(crate) fn is_waited_for(&self) -> bool {
         !matches!(self, Record::Joined { .. })
+    }
+
+    /// Whether the store has it written for itself, and nothing of it is taken back if that fails.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Record::Joined { .. } | Record::Custom { .. } | Record::Ordinary { .. })
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -91,12 +103,14 @@ impl<'a> Record<'a> {
                 out.push(ORDINARY);
                 put_texts(out, &[stream]);
             }
+            Record::Synced => out.push(SYNCED),
+            Record::Closed => out.push(CLOSED),
         }
     }
 
     /// Reads a payload back; `None` if it is not one.
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Record<'a>> {
-        let mut fields = Fields(payload);
+        let mut fields = Fields::of(payload);
         let record = match fields.byte()? {
             PUT => Record::Put {
                 stream: fields.text()?,
@@ -130,72 +144,11 @@ impl<'a> Record<'a> {
             LEFT => Record::Left { key: JoinKey(fields.number()?) },
             CUSTOM => Record::Custom { stream: fields.text()? },
             ORDINARY => Record::Ordinary { stream: fields.text()? },
+            SYNCED => Record::Synced,
+            CLOSED => Record::Closed,
             _ => return None,
         };
-        fields.0.is_empty().then_some(record)
-    }
-}
-
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
-}
-
-fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
-    for text in texts {
-        put_number(out, text.len() as u64);
-        out.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// A byte that says whether a text follows.
-fn put_optional_text(out: &mut Vec<u8>, text: Option<&str>) {
-    out.push(u8::from(text.is_some()));
-    put_texts(out, text.as_slice());
-}
-
-/// What is left to read of a payload.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                return None;
-            }
-            number |= bits << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (text, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
-    }
-
-    fn optional_text(&mut self) -> Option<Option<&'a str>> {
-        match self.byte()? {
-            0 => Some(None),
-            1 => self.text().map(Some),
-            _ => None,
-        }
+        fields.end().then_some(record)
     }
 }
 
@@ -229,6 +182,8 @@ mod tests {
                 Record::Left { key },
                 Record::Custom { stream },
                 Record::Ordinary { stream },
+                Record::Synced,
+                Record::Closed,
             ] {
                 let mut bytes = Vec::new();
                 record.encode(&mut bytes);

@@ -240,6 +240,15 @@ impl Command {
         }
     }
 
+    /// How many bytes its values and operations take.
+    pub(super) fn value_len(&self) -> usize {
+        match self {
+            Command::Set { data, .. } | Command::Send { data, .. } => data.as_str().len(),
+            Command::Update { spelled, .. } => 2 * spelled.as_str().len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the caller asks for revisions, or expects one.
     pub(crate) fn wants_revisions(&self) -> bool {
         match self {

@@ -51,21 +51,17 @@ impl Store {
     /// A worker keeps a stream itself from now on, or no more: the log knows that soon, and nobody waits for it.
     pub(crate) fn set_custom(&mut self, stream: StreamName, custom: bool) {
         let name = stream.as_str();
-        let record = match custom {
+        self.commits.append(&match custom {
             true => Record::Custom { stream: name },
             false => Record::Ordinary { stream: name },
-        };
-        if self.commits.failure().is_none() {
-            self.commits.append(&record);
-        }
+        });
         match custom {
             true => self.contents.custom.insert(stream),
             false => self.contents.custom.remove(&stream),
         };
     }
 
-    /// Stamps something that happened in a stream that a worker keeps, for those who subscribe to it. After a failed
-    /// write nothing is: a stamp could be given out again after a restart.
+    /// Stamps something that happened in a stream that a worker keeps, for those who subscribe to it.
     pub(crate) fn publish(
         &mut self,
         wall: WallMs,
@@ -74,9 +70,7 @@ impl Store {
         kind: EventKind,
         out: &mut Vec<Output>,
     ) {
-        if self.commits.failure().is_none() {
-            self.send(wall, group, Some(item), kind, out);
-        }
+        self.send(wall, group, Some(item), kind, out);
     }
 
     /// Has a state that a worker has told follow the events before it, which may wait for the disk.

@@ -4,13 +4,13 @@
 //! is never told. A leave is the other way round. It is told only once the log has forgotten its join for good, so no
 //! process after this one tells it again.
 
-use std::collections::BTreeMap;
+use im::OrdMap;
 
 use super::{Output, Store, Waiting};
 use crate::json::Json;
 use crate::key::JoinKey;
 use crate::log::Record;
-use crate::name::{ItemId, SubscriptionId, Target};
+use crate::name::{GroupName, GroupPath, ItemId, StreamName, SubscriptionId, Target};
 
 /// A join that was allowed, as its leave needs it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,60 +27,101 @@ pub struct Joined {
 #[derive(Debug, Default)]
 pub(super) struct Joins {
     /// The highest key that was given out.
-    last: u64,
-    /// Those of an earlier process without a leave. Keys only grow, so they are in the order of joining.
-    remembered: BTreeMap<JoinKey, Joined>,
+    last: JoinKey,
+    /// The highest that the checkpoint knows: the log tells of some of those, too.
+    saved: JoinKey,
+    /// Those without a leave that is durable. Keys only grow, so they are in the order of joining.
+    remembered: OrdMap<JoinKey, Joined>,
+}
+
+impl Joined {
+    /// Its record in the log.
+    pub(super) fn record(&self, key: JoinKey) -> Record<'_> {
+        let Target { group, item } = &self.target;
+        Record::Joined {
+            key,
+            subscription: self.subscription.as_str(),
+            stream: group.stream.as_str(),
+            group: group.group.as_str(),
+            item: item.as_ref().map(ItemId::as_str),
+            context: self.context.as_ref().map(Json::as_str),
+        }
+    }
+
+    /// A join as its record has it.
+    pub(super) fn of_record(
+        subscription: &str,
+        stream: &str,
+        group: &str,
+        item: Option<&str>,
+        context: Option<&str>,
+    ) -> Joined {
+        let group = GroupPath { stream: StreamName::trusted(stream), group: GroupName::trusted(group) };
+        Joined {
+            subscription: SubscriptionId::trusted(subscription),
+            target: Target { group, item: item.map(ItemId::trusted) },
+            context: context.map(Json::trusted),
+        }
+    }
 }
 
 impl Store {
     /// Remembers an allowed join in the log; nobody waits for that, so no sync is made for it. `None` if this store
-    /// remembers nothing: in memory, or after a failed write.
+    /// remembers nothing: in memory, or while it can't write.
     pub(crate) fn joined(&mut self, join: &Joined) -> Option<JoinKey> {
-        if self.commits.is_volatile() || self.commits.failure().is_some() {
+        if self.commits.is_volatile() || self.commits.refusal().is_some() {
             return None;
         }
-        let key = self.contents.joins.next_key();
-        let Target { group, item } = &join.target;
-        self.commits.append(&Record::Joined {
-            key,
-            subscription: join.subscription.as_str(),
-            stream: group.stream.as_str(),
-            group: group.group.as_str(),
-            item: item.as_ref().map(ItemId::as_str),
-            context: join.context.as_ref().map(Json::as_str),
-        });
+        let key = self.contents.joins.insert(join.clone());
+        self.commits.append(&join.record(key));
         Some(key)
     }
 
     /// Forgets it. [`Output::Left`] comes out once that is durable: only then may the leave be told to anybody, so
-    /// that it is not told again after a crash. After a failed write it never comes out: `false`.
-    pub(crate) fn left(&mut self, key: JoinKey, out: &mut Vec<Output>) -> bool {
-        if self.commits.failure().is_some() {
-            return false;
-        }
-        let batch = self.commits.append(&Record::Left { key });
-        self.after(Some(batch), Waiting::Left(key), out);
-        true
+    /// that it is not told again after a crash.
+    pub(crate) fn left(&mut self, key: JoinKey, out: &mut Vec<Output>) {
+        let write = self.commits.append(&Record::Left { key });
+        self.after(Some(write), Waiting::Left(key), out);
     }
 
     /// The joins that the log holds without a leave: of a process that crashed, in the order in which they were
-    /// allowed. Empty after the first call.
-    pub(crate) fn take_remembered_joins(&mut self) -> Vec<(JoinKey, Joined)> {
-        std::mem::take(&mut self.contents.joins.remembered).into_iter().collect()
+    /// allowed.
+    pub(crate) fn remembered_joins(&self) -> Vec<(JoinKey, Joined)> {
+        self.contents.joins.remembered.iter().map(|(key, join)| (*key, join.clone())).collect()
     }
 }
 
 impl Joins {
-    fn next_key(&mut self) -> JoinKey {
-        self.last += 1;
-        JoinKey(self.last)
+    /// What a checkpoint knows.
+    pub(super) fn restored(last: JoinKey, remembered: OrdMap<JoinKey, Joined>) -> Joins {
+        Joins { last, saved: last, remembered }
     }
 
-    /// Remembers a join read from the log. `false` if its key can't follow those before.
+    /// What a checkpoint is to know: the highest key, and the joins.
+    pub(super) fn saved(&self) -> (JoinKey, OrdMap<JoinKey, Joined>) {
+        (self.last, self.remembered.clone())
+    }
+
+    fn insert(&mut self, join: Joined) -> JoinKey {
+        self.last = JoinKey(self.last.0 + 1);
+        self.remembered.insert(self.last, join);
+        self.last
+    }
+
+    /// Its leave is durable.
+    pub(super) fn forget(&mut self, key: JoinKey) {
+        self.remembered.remove(&key);
+    }
+
+    /// Remembers a join read from the log. `false` if its key can't follow those before. The checkpoint may know it
+    /// already, with its leave or without.
     pub(super) fn replay_joined(&mut self, key: JoinKey, joined: Joined) -> bool {
-        let fits = key.0 > self.last;
+        if key <= self.saved {
+            return true;
+        }
+        let fits = key > self.last;
         if fits {
-            self.last = key.0;
+            self.last = key;
             self.remembered.insert(key, joined);
         }
         fits
@@ -88,7 +129,7 @@ impl Joins {
 
     /// Forgets a join. Its key may be unknown: the log need not hold what nobody waited for.
     pub(super) fn replay_left(&mut self, key: JoinKey) {
-        self.last = self.last.max(key.0);
+        self.last = self.last.max(key);
         self.remembered.remove(&key);
     }
 }

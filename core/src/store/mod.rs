@@ -1,9 +1,11 @@
 //! Streams, groups and items: what commands do to them, and what waits until it is durable.
 //!
 //! A command applies to a group's *newest* state at once. Its answer, and the event that it makes, wait until
-//! that state is durable: they are released in the order in which they were made, when the batch that holds
-//! the group's head is. So nobody is ever told of a change that a crash could take back.
+//! that state is durable: they are released in the order in which they were made, when the write that holds
+//! the group's head is done. So nobody is ever told of a change that a crash could take back.
 
+mod cache;
+mod checkpoint;
 mod command;
 mod commit;
 mod contents;
@@ -11,34 +13,38 @@ mod custom;
 mod expect;
 mod hot;
 mod joins;
+mod loads;
+pub mod repair;
 mod replay;
 mod root;
+pub mod saved;
 
 pub use command::{Builtin, Command, ItemPath};
 pub(crate) use custom::{Audience, Kept};
 pub use expect::Expect;
 pub use joins::Joined;
-pub use replay::{Damage, Recovered, Replay};
+pub use loads::{Load, Loaded};
+pub use replay::{Base, Damage, Part, Place, Recovered, Replay, Unreadable};
 pub use root::{Item, Snapshot};
+pub use saved::Save;
 
-use commit::{Commits, Waiting};
-use contents::{Contents, Group};
+use checkpoint::Checkpoints;
+use commit::{Commits, Failed, Persisted, Waiting};
+use contents::{Contents, Group, GroupKey};
 use hot::Hot;
+use loads::Loads;
 use root::Root;
 
 use crate::call::{Answer, Caller, Outcome};
-use crate::config::Limits;
+use crate::config::{CoreConfig, Durability, Limits, Storage};
 use crate::error::CallError;
 use crate::json::Json;
 use crate::key::JoinKey;
-use crate::log::{Batch, BatchNumber, Record, Revision};
+use crate::log::{Epoch, Record, Revision, SegmentNumber, Write, WriteNumber};
 use crate::name::{GroupPath, ItemId, Target};
 use crate::ops::{Applied, Document, OpError, UpdateOp};
-use crate::time::{Stamp, WallMs};
-
-/// The core's handle for a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct GroupKey(u64);
+use crate::rng::Rng;
+use crate::time::{Mono, Now, Stamp, WallMs};
 
 /// Something that happened in a group, in its order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +139,15 @@ pub enum State {
 #[derive(Debug)]
 pub(crate) enum Output {
     /// Write this and, if it says so, make it durable.
-    Persist(Batch),
+    Persist(Write),
+    /// Make this part of a checkpoint durable.
+    Save(Save),
+    /// The checkpoint makes these files of the log superfluous.
+    Discard(Vec<SegmentNumber>),
+    /// Read this from the checkpoint.
+    Load(Load),
+    /// This group was read: subscribers can be given its state now, and then [`Store::run_held`] is to be called.
+    Ready(GroupPath),
     /// The answer to a command.
     Reply { caller: Caller, outcome: Outcome },
     /// Subscribers may see this.
@@ -155,57 +169,81 @@ const RESERVE_AHEAD: u64 = 1_000;
 pub(crate) struct Store {
     contents: Contents,
     commits: Commits,
-    /// The clock of all groups that never had a change: only its last stamp and reservation are used.
+    checkpoints: Checkpoints,
+    loads: Loads,
+    /// The clock of all groups that never had a change, or are not in memory: only its last stamp and reservation are
+    /// used.
     shared: Root,
     /// A group that never had a change, as subscribers may see it: stamped as the last event of such groups that
-    /// was released. The shared clock is ahead of it while events wait.
+    /// was released, with what is durably reserved. The shared clock is ahead of it while events wait.
     unchanged: Root,
-    /// The batch that holds the shared clock's last reservation, until it is durable.
-    shared_head: Option<BatchNumber>,
+    /// The write that holds the shared clock's last reservation, until it is durable.
+    shared_head: Option<WriteNumber>,
     /// The items that were updated last.
     hot: Hot,
+    /// More is in memory than should be, but none of it can go before a checkpoint was made, or time has passed: when
+    /// to look again.
+    nothing_to_let_go: Option<Mono>,
 }
 
 impl Store {
     /// A store that forgets everything when it ends; what is applied is durable at once.
-    pub(crate) fn in_memory(started: WallMs) -> Store {
-        Store::new(Contents::default(), Commits::volatile(), started)
+    pub(crate) fn in_memory(epoch: Epoch, rng: Rng, started: WallMs) -> Store {
+        Store::new(Contents::default(), Commits::volatile(epoch, rng), 0, started)
     }
 
     /// A store that goes on where a log ends.
-    pub(crate) fn recovered(recovered: Recovered, started: WallMs) -> Store {
-        let commits = Commits::new(recovered.next_batch, recovered.end, recovered.salt);
-        Store::new(recovered.contents, commits, started)
+    pub(crate) fn recovered(recovered: Recovered, mut rng: Rng, started: WallMs, storage: &Storage) -> Store {
+        let epoch = recovered.epoch.unwrap_or_else(|| rng.uuid());
+        let relaxed = storage.durability != Durability::Sync;
+        let commits = Commits::new(recovered.log, epoch, rng, relaxed);
+        Store::new(recovered.contents, commits, recovered.saved_to, started)
     }
 
-    fn new(mut contents: Contents, commits: Commits, started: WallMs) -> Store {
-        let stamp = contents.start_clocks(started);
-        let shared = Root::starting_at(stamp);
-        Store { contents, commits, unchanged: shared.clone(), shared, shared_head: None, hot: Hot::default() }
+    fn new(mut contents: Contents, commits: Commits, saved_to: u64, started: WallMs) -> Store {
+        let reserved = contents.reserved;
+        let mut shared = Root::starting_at(contents.start_clocks(started));
+        shared.reserved = reserved;
+        Store {
+            contents,
+            commits,
+            checkpoints: Checkpoints::new(saved_to),
+            loads: Loads::default(),
+            unchanged: shared.clone(),
+            shared,
+            shared_head: None,
+            hot: Hot::default(),
+            nothing_to_let_go: None,
+        }
     }
 
-    /// Runs a command; the answer comes out now or once it is durable.
+    /// The name of the store's history.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.commits.epoch()
+    }
+
+    /// Runs a command; the answer comes out now, or once what it is about is read and what it tells is durable.
     pub(crate) fn run(
         &mut self,
-        wall: WallMs,
+        now: Now,
         caller: Caller,
         command: Command,
-        limits: &Limits,
+        config: &CoreConfig,
         out: &mut Vec<Output>,
     ) {
         let builtin = command.builtin();
-        let writes = builtin.writes();
-        if writes && let Some(reason) = self.commits.failure() {
-            let message = format!("the store takes no writes: {reason}");
-            let outcome = Err(CallError::new(builtin.error_code(), message));
-            out.push(Output::Reply { caller, outcome });
-            return;
+        if builtin.writes()
+            && let Some(reason) = self.refusal(&config.storage)
+        {
+            let outcome = Err(CallError::new(builtin.error_code(), reason));
+            return out.push(Output::Reply { caller, outcome });
         }
+        let Some((caller, command)) = self.hold(now, caller, command, config, out) else { return };
         if let Some((conflict, head)) = self.conflict(&command) {
             let reply = Waiting::Reply { caller, command: builtin, outcome: Err(conflict), again: None };
             return self.after(head, reply, out);
         }
-        let again = (!writes).then(|| command.clone());
+        let (wall, limits) = (now.wall, &config.limits);
         let (outcome, head) = match command {
             Command::Set { item, data, revision, .. } => {
                 self.change(wall, &item, revision, limits, out, |_| Ok((data, Vec::new())))
@@ -225,98 +263,189 @@ impl Store {
                 let head = self.send(wall, &group, item, EventKind::Sent { kind, data }, out);
                 (Ok(Answer::Value(Json::null())), head)
             }
-            Command::Get { item, revision } => {
-                let head = self.contents.get(&item.group).and_then(Group::head);
-                (Ok(read(self.newest(&item), revision)), head)
+            Command::Get { .. } | Command::List { .. } | Command::ListGroups { .. } | Command::ListAll => {
+                let (answer, head) = self.read(&command);
+                return self.answer_read(caller, command, answer, head, out);
             }
-            Command::List { group, revision } => {
-                let group = self.contents.get(&group);
-                let items = group.map(|group| group.newest().snapshot().clone()).unwrap_or_default();
-                let answer = if revision { Answer::ItemsWithRevisions } else { Answer::Items };
-                (Ok(answer(items)), group.and_then(Group::head))
-            }
-            Command::ListGroups { stream } => {
-                (Ok(Answer::Groups(self.contents.groups_of(&stream))), self.commits.head())
-            }
-            Command::ListAll => (Ok(Answer::Streams(self.contents.all())), self.commits.head()),
         };
         let outcome = outcome.map_err(|message| CallError::new(builtin.error_code(), message));
-        let reply = Waiting::Reply { caller, command: builtin, outcome, again };
-        self.after(head, reply, out);
+        self.after(head, Waiting::Reply { caller, command: builtin, outcome, again: None }, out);
     }
 
-    /// Whether a command is refused because an earlier write has failed.
-    pub(crate) fn refuses(&self, command: &Command) -> bool {
-        command.builtin().writes() && self.commits.failure().is_some()
+    /// What a command reads that changes nothing, and the write that this waits for.
+    fn read(&self, command: &Command) -> (Answer, Option<WriteNumber>) {
+        match command {
+            Command::Get { item, revision } => {
+                let head = self.contents.get(&item.group).and_then(Group::head);
+                (read_item(self.newest(item), *revision), head)
+            }
+            Command::List { group, revision } => {
+                let group = self.contents.get(group);
+                let items = group.map(|group| group.newest().snapshot().clone()).unwrap_or_default();
+                let answer = if *revision { Answer::ItemsWithRevisions } else { Answer::Items };
+                (answer(items), group.and_then(Group::head))
+            }
+            Command::ListGroups { stream } => {
+                (Answer::Groups(self.contents.groups_of(stream, Vec::new())), self.commits.head())
+            }
+            _ => (Answer::Streams(self.contents.all(Vec::new())), self.commits.head()),
+        }
+    }
+
+    fn answer_read(
+        &mut self,
+        caller: Caller,
+        command: Command,
+        answer: Answer,
+        head: Option<WriteNumber>,
+        out: &mut Vec<Output>,
+    ) {
+        let builtin = command.builtin();
+        let (outcome, again) = (Ok(answer), Some(command));
+        self.after(head, Waiting::Reply { caller, command: builtin, outcome, again }, out);
+    }
+
+    /// Why nothing can be written now, if that is so.
+    pub(crate) fn refusal(&self, storage: &Storage) -> Option<String> {
+        if let Some(reason) = self.commits.refusal() {
+            return Some(format!("nothing was written, and the store takes no writes for now: {reason}"));
+        }
+        let failure = self.checkpoints.failure().filter(|_| self.is_full(storage))?;
+        Some(format!("nothing was written: memory is full, and no checkpoint can be made: {failure}"))
     }
 
     /// Sends what has gathered to the disk, unless a write is under way: then it goes with the next.
-    pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
-        if let Some(batch) = self.commits.seal() {
-            out.push(Output::Persist(batch));
-        }
-        if self.commits.is_volatile()
-            && let Some(through) = self.commits.head()
-        {
-            self.persisted(through, out);
+    pub(crate) fn flush(&mut self, now: Now, storage: &Storage, out: &mut Vec<Output>) {
+        if self.commits.is_volatile() {
+            if let Some(through) = self.commits.head() {
+                self.persisted(through, out);
+            }
+        } else if let Some(write) = self.commits.seal(now.mono, storage) {
+            out.push(Output::Persist(write));
         }
     }
 
+    /// Keeps memory and log small, and reads what is waited for. At the end of a turn: what was just read has been used.
+    pub(crate) fn tidy_up(&mut self, now: Now, storage: &Storage, out: &mut Vec<Output>) {
+        if !self.commits.is_volatile() {
+            self.trim(now, storage);
+            self.ask_loads(storage, out);
+            self.save(now.mono, storage, out);
+            self.flush(now, storage, out);
+        }
+    }
+
+    /// When [`Store::expire`] has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        let room = self.nothing_to_let_go.filter(|_| self.loads.waits_for_room());
+        let deadlines = [
+            self.commits.next_deadline(),
+            self.checkpoints.next_deadline(),
+            self.loads.next_deadline(),
+            room,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Time has passed. What is due beside this, [`Store::flush`] does.
+    pub(crate) fn expire(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.expire_loads(now.mono, out);
+    }
+
+    /// The process is to end, and nothing more is going to be written.
+    pub(crate) fn close(&mut self) {
+        self.commits.close();
+    }
+
     /// Everything up to `through` is durable: releases what waited for it.
-    pub(crate) fn persisted(&mut self, through: BatchNumber, out: &mut Vec<Output>) {
-        let Some((groups, waiting)) = self.commits.persisted(through) else { return };
-        for key in groups {
-            if let Some(group) = self.contents.by_key(key) {
-                group.persisted(through);
-            }
+    pub(crate) fn persisted(&mut self, through: WriteNumber, out: &mut Vec<Output>) {
+        let Some(Persisted { changes, waiting, fenced }) = self.commits.persisted(through) else { return };
+        let volatile = self.commits.is_volatile();
+        for (group, created) in changes {
+            self.contents.persisted(group, created, through, volatile);
         }
         if self.shared_head.is_some_and(|head| head <= through) {
             self.shared_head = None;
+            self.unchanged.reserved = self.shared.reserved;
         }
         for waiting in waiting {
             self.release(waiting, out);
         }
+        for Failed { caller, command, reason, .. } in fenced {
+            let message = format!("nothing was written: {reason}");
+            out.push(Output::Reply { caller, outcome: Err(CallError::new(command.error_code(), message)) });
+        }
     }
 
-    /// The write of the batch in flight failed: nothing of it, and nothing applied since, was ever seen. Writers
-    /// get an error, reads are done again, and the store takes no more writes.
-    pub(crate) fn persist_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
-        let (groups, waiting) = self.commits.failed(reason);
+    /// The write under way failed: nothing of it, and nothing applied since, was ever seen. Reads are done again;
+    /// writers get an error once it is known that nothing of it comes back, and what the store itself has to write
+    /// is written again.
+    pub(crate) fn persist_failed(
+        &mut self,
+        now: Now,
+        reason: &str,
+        config: &CoreConfig,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(unwritten) = self.commits.failed(now.mono, reason) else { return };
         self.shared_head = None;
-        for key in groups {
-            if let Some(group) = self.contents.by_key(key) {
-                group.roll_back();
+        self.shared.reserved = self.unchanged.reserved;
+        for (group, _) in unwritten.changes {
+            self.contents.roll_back(group);
+        }
+        for records in &unwritten.records {
+            self.commits.remember_again(records);
+        }
+        for failed in unwritten.failed {
+            self.tell_failed(failed, out);
+        }
+        for (written, waiting) in [(true, unwritten.written), (false, unwritten.gathered)] {
+            for waiting in waiting {
+                self.undo(now, waiting, written, reason, config, out);
             }
         }
-        for waiting in waiting {
-            let (caller, command, outcome, again) = match waiting {
-                Waiting::Reply { caller, command, outcome, again } => (caller, command, outcome, again),
-                // It is nothing that the disk could have lost.
-                kept @ Waiting::Kept(_) => {
-                    self.release(kept, out);
-                    continue;
-                }
-                Waiting::Event(_) | Waiting::Unstored(_) | Waiting::Left(_) => continue,
-            };
-            match again {
-                // Reads don't look at the clock or the limits.
-                Some(again) => self.run(WallMs::default(), caller, again, &Limits::default(), out),
-                None => {
-                    let message = match wrote_nothing(&outcome) {
-                        true => format!(
-                            "nothing was written: the store failed to write what this call was checked against, \
-                             and takes no writes: {reason}"
-                        ),
-                        false => format!(
-                            "outcome_unknown: the store failed to write, so the change may be there after a \
-                             restart or not; read before you repeat it. {reason}"
-                        ),
-                    };
-                    let outcome = Err(CallError::new(command.error_code(), message));
-                    out.push(Output::Reply { caller, outcome });
+    }
+
+    /// Something that has waited for a write that has failed.
+    fn undo(
+        &mut self,
+        now: Now,
+        waiting: Waiting,
+        written: bool,
+        reason: &str,
+        config: &CoreConfig,
+        out: &mut Vec<Output>,
+    ) {
+        match waiting {
+            Waiting::Reply { caller, again: Some(again), .. } => self.run(now, caller, again, config, out),
+            Waiting::Reply { caller, command, outcome, again: None } => {
+                let written = written && !wrote_nothing(command, &outcome);
+                let failed = Failed { caller, command, written, reason: reason.to_owned() };
+                if let Some(failed) = self.commits.fail_later(failed) {
+                    self.tell_failed(failed, out);
                 }
             }
+            // Their callers are told that they failed.
+            Waiting::Event(_) | Waiting::Unstored(Event { kind: EventKind::Sent { .. }, .. }) => {}
+            // What has happened at a worker, has happened.
+            Waiting::Unstored(Event { group, item, kind, .. }) => {
+                self.send(now.wall, &group, item, kind, out);
+            }
+            Waiting::Kept(kept) => self.show(kept, out),
+            Waiting::Left(key) => self.left(key, out),
         }
+    }
+
+    fn tell_failed(&mut self, failed: Failed, out: &mut Vec<Output>) {
+        let Failed { caller, command, written, reason } = failed;
+        let message = match written {
+            true => format!(
+                "outcome_unknown: the store failed to write, so the change may be there after a restart or not; \
+                 read before you repeat it. {reason}"
+            ),
+            false => format!("nothing was written: {reason}"),
+        };
+        out.push(Output::Reply { caller, outcome: Err(CallError::new(command.error_code(), message)) });
     }
 
     /// The durable state of a group or an item: what a subscriber starts from.
@@ -329,18 +458,27 @@ impl Store {
         Durable { stamp: root.stamp.of_sync(), revision: root.revision, state }
     }
 
-    /// What waits for the disk, in bytes: the caller stops taking commands while it is too much.
-    pub(crate) fn backlog_bytes(&self) -> usize {
-        self.commits.backlog_bytes()
+    /// All groups that are in memory, as they are durable.
+    pub(crate) fn in_memory_groups(&self) -> Vec<(GroupPath, Snapshot)> {
+        self.contents.durable().map(|(path, snapshot)| (path.clone(), snapshot.clone())).collect()
     }
 
-    /// Whether nothing is on its way to the disk.
+    /// What waits for the disk, in bytes: the caller stops taking commands while it is too much. Everything, while
+    /// memory is full and a part of a checkpoint is being written that makes room.
+    pub(crate) fn backlog_bytes(&self, storage: &Storage) -> usize {
+        match self.checkpoints.is_saving() && self.is_full(storage) {
+            true => usize::MAX,
+            false => self.commits.backlog_bytes() + self.loads.held_bytes(),
+        }
+    }
+
+    /// Whether nothing is on its way to the disk, and nobody waits for anything from there.
     pub(crate) fn is_idle(&self) -> bool {
-        self.commits.is_idle()
+        self.commits.is_idle() && self.loads.is_idle()
     }
 
-    /// Why a command is not applied: what it expects does not hold. With the batch that this answer waits for.
-    fn conflict(&self, command: &Command) -> Option<(CallError, Option<BatchNumber>)> {
+    /// Why a command is not applied: what it expects does not hold. With the write that this answer waits for.
+    fn conflict(&self, command: &Command) -> Option<(CallError, Option<WriteNumber>)> {
         let (item, expect) = command.precondition()?;
         let conflict = expect.check(self.newest(item)).err()?;
         Some((conflict, self.contents.get(&item.group).and_then(Group::head)))
@@ -352,7 +490,7 @@ impl Store {
     }
 
     /// Stores what `new_value` makes of an item's value. Returns the answer, with the revision if `tell` says so, or
-    /// why it can't be stored, and the batch that this waits for.
+    /// why it can't be stored, and the write that this waits for.
     fn change(
         &mut self,
         wall: WallMs,
@@ -361,7 +499,7 @@ impl Store {
         limits: &Limits,
         out: &mut Vec<Output>,
         new_value: impl FnOnce(Option<&Json>) -> Result<(Json, Vec<OpError>), String>,
-    ) -> (Result<Answer, String>, Option<BatchNumber>) {
+    ) -> (Result<Answer, String>, Option<WriteNumber>) {
         let group = self.contents.get(&path.group);
         let root = group.map_or(&self.shared, Group::newest);
         let old = root.get(&path.id).map(|item| item.value.clone());
@@ -375,7 +513,7 @@ impl Store {
             Err(message) => return (Err(message), group.and_then(Group::head)),
         };
         let (revision, stamp) = (root.revision.next(), root.stamp.next(wall));
-        let batch = self.commits.append(&Record::Put {
+        let write = self.commits.append(&Record::Put {
             stream: path.group.stream.as_str(),
             group: path.group.group.as_str(),
             item: path.id.as_str(),
@@ -383,8 +521,8 @@ impl Store {
             stamp,
             value: new.as_str(),
         });
-        let root = self.dirty_root(&path.group, batch);
-        root.put(path.id.clone(), new.clone(), revision, stamp);
+        let (key, root) = self.dirty_root(&path.group, write);
+        let created = root.put(path.id.clone(), new.clone(), revision, stamp);
         let kind = match &old {
             _ if new.is_null() || old.as_ref().is_some_and(Json::is_null) => {
                 let change = if old.is_some() { Change::Updated } else { Change::Created };
@@ -393,19 +531,20 @@ impl Store {
             None => EventKind::Created(new.clone()),
             Some(_) => EventKind::Updated(new.clone()),
         };
+        self.changed(key, Some(created));
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
-        self.after(Some(batch), Waiting::Event(event), out);
-        (Ok(Answer::Changed { old, new, errors, revision: tell.then_some(revision) }), Some(batch))
+        self.after(Some(write), Waiting::Event(event), out);
+        (Ok(Answer::Changed { old, new, errors, revision: tell.then_some(revision) }), Some(write))
     }
 
-    /// Removes an item. Returns the answer, with the revision if `tell` says so, and the batch that it waits for.
+    /// Removes an item. Returns the answer, with the revision if `tell` says so, and the write that it waits for.
     fn delete(
         &mut self,
         wall: WallMs,
         path: &ItemPath,
         tell: bool,
         out: &mut Vec<Output>,
-    ) -> (Result<Answer, String>, Option<BatchNumber>) {
+    ) -> (Result<Answer, String>, Option<WriteNumber>) {
         let group = self.contents.get(&path.group);
         let root = group.map_or(&self.shared, Group::newest);
         let Some(old) = root.get(&path.id).map(|item| item.value.clone()) else {
@@ -413,15 +552,15 @@ impl Store {
             return (Ok(answer), group.and_then(Group::head));
         };
         let (revision, stamp) = (root.revision.next(), root.stamp.next(wall));
-        let batch = self.commits.append(&Record::Delete {
+        let write = self.commits.append(&Record::Delete {
             stream: path.group.stream.as_str(),
             group: path.group.group.as_str(),
             item: path.id.as_str(),
             revision,
             stamp,
         });
-        let root = self.dirty_root(&path.group, batch);
-        root.remove(&path.id, revision, stamp);
+        let (key, root) = self.dirty_root(&path.group, write);
+        let created = root.remove(&path.id, revision, stamp);
         let kind = match old.is_null() {
             true => {
                 let group = Some(root.snapshot().clone());
@@ -429,12 +568,13 @@ impl Store {
             }
             false => EventKind::Deleted(old.clone()),
         };
+        self.changed(key, created);
         let event = Event { group: path.group.clone(), item: Some(path.id.clone()), revision, stamp, kind };
-        self.after(Some(batch), Waiting::Event(event), out);
-        (Ok(Answer::Deleted { old: Some(old), revision: tell.then_some(revision) }), Some(batch))
+        self.after(Some(write), Waiting::Event(event), out);
+        (Ok(Answer::Deleted { old: Some(old), revision: tell.then_some(revision) }), Some(write))
     }
 
-    /// Stamps an event that is not stored. Returns the batch that it waits for.
+    /// Stamps an event that is not stored. Returns the write that it waits for.
     fn send(
         &mut self,
         wall: WallMs,
@@ -442,7 +582,7 @@ impl Store {
         item: Option<ItemId>,
         kind: EventKind,
         out: &mut Vec<Output>,
-    ) -> Option<BatchNumber> {
+    ) -> Option<WriteNumber> {
         let root = self.contents.get(group).map_or(&self.shared, Group::newest);
         let (revision, stamp) = (root.revision, root.stamp.next(wall));
         // A stamp that the wall clock has reached can't be given out again after a restart: the wall clock
@@ -450,17 +590,18 @@ impl Store {
         let reserve = stamp.0 > wall.0 && stamp.of_sync() > root.reserved;
         let until = Stamp(stamp.0.saturating_add(RESERVE_AHEAD));
         let head = if self.contents.get(group).is_some() {
-            let batch = reserve.then(|| {
+            let write = reserve.then(|| {
                 self.commits.append(&Record::Reserve {
                     stream: group.stream.as_str(),
                     group: group.group.as_str(),
                     stamp: until,
                 })
             });
-            match batch {
-                Some(batch) => {
-                    let root = self.dirty_root(group, batch);
+            match write {
+                Some(write) => {
+                    let (key, root) = self.dirty_root(group, write);
                     (root.stamp, root.reserved) = (stamp, until);
+                    self.changed(key, None);
                 }
                 None => {
                     let (_, group) = self.contents.ensure(group, stamp);
@@ -481,17 +622,20 @@ impl Store {
         head
     }
 
-    /// The newest state of a group, made if it is not there, to be changed by a record of `batch`.
-    fn dirty_root(&mut self, group: &GroupPath, batch: BatchNumber) -> &mut Root {
+    /// The newest state of a group, made if it is not there, to be changed by a record of `write`.
+    fn dirty_root(&mut self, group: &GroupPath, write: WriteNumber) -> (GroupKey, &mut Root) {
         let (key, group) = self.contents.ensure(group, self.unchanged.stamp);
-        if group.head() != Some(batch) {
-            self.commits.note_dirty(key);
-        }
-        group.dirty_in(batch)
+        (key, group.dirty_in(write))
     }
 
-    /// Releases something when the batch `head` is durable; now, if there is none to wait for.
-    fn after(&mut self, head: Option<BatchNumber>, waiting: Waiting, out: &mut Vec<Output>) {
+    /// The write that gathers changes a group: an item of it, or its clock alone.
+    fn changed(&mut self, group: GroupKey, created: Option<Revision>) {
+        self.commits.note_change(group, created);
+        self.contents.recount(group);
+    }
+
+    /// Releases something when the write `head` is durable; now, if there is none to wait for.
+    fn after(&mut self, head: Option<WriteNumber>, waiting: Waiting, out: &mut Vec<Output>) {
         let released = match head {
             Some(head) => self.commits.wait(head, waiting),
             None => Some(waiting),
@@ -514,15 +658,18 @@ impl Store {
                 let state = Durable { state, ..self.durable(&target) };
                 Output::Show { target, state, audience }
             }
-            Waiting::Left(key) => Output::Left(key),
+            Waiting::Left(key) => {
+                self.contents.joins.forget(key);
+                Output::Left(key)
+            }
         });
     }
 
     /// From now on snapshots are stamped above this event. One that is stored, or that was sent to a group with
     /// changes, is in the group's durable state already; one that was sent before the group's first change is not.
     fn advance_durable(&mut self, event: &Event) {
-        let group = self.contents.find(&event.group).and_then(|key| self.contents.by_key(key));
-        match group {
+        let key = self.contents.get(&event.group).and_then(|_| self.contents.find(&event.group));
+        match key.and_then(|key| self.contents.by_key_mut(key)) {
             Some(group) => group.advance_durable(event.stamp),
             None => self.unchanged.stamp = self.unchanged.stamp.max(event.stamp),
         }
@@ -530,7 +677,7 @@ impl Store {
 }
 
 /// The answer to a read of an item, with its revision if `tell` says so.
-fn read(item: Option<&Item>, tell: bool) -> Answer {
+fn read_item(item: Option<&Item>, tell: bool) -> Answer {
     let value = item.map(|item| item.value.clone());
     match tell {
         true => Answer::ItemWithRevision { value, revision: item.map_or(Revision(0), |item| item.revision) },
@@ -538,9 +685,10 @@ fn read(item: Option<&Item>, tell: bool) -> Answer {
     }
 }
 
-/// Whether a write came to nothing: a conflict, a value beyond a limit, the removal of what is not there.
-fn wrote_nothing(outcome: &Outcome) -> bool {
-    matches!(outcome, Err(_) | Ok(Answer::Deleted { old: None, .. }))
+/// Whether a command stored nothing: a conflict, a value beyond a limit, the removal of what is not there, an event that
+/// was sent.
+fn wrote_nothing(command: Builtin, outcome: &Outcome) -> bool {
+    command == Builtin::Send || matches!(outcome, Err(_) | Ok(Answer::Deleted { old: None, .. }))
 }
 
 /// What the operations of an update make of an item, if it can be stored.

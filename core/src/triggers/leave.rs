@@ -196,11 +196,6 @@ impl Leaves {
         }
     }
 
-    /// Gives up those that wait for the log. Returns how many they were.
-    pub(super) fn give_up(&mut self) -> usize {
-        std::mem::take(&mut self.departing).len()
-    }
-
     /// How many are on their way.
     pub(super) fn len(&self) -> usize {
         self.running.len() + self.departing.len()

@@ -353,14 +353,6 @@ impl Triggers {
         self.gates.expire(turn)
     }
 
-    /// What waits for the log will not be told: whether it has forgotten the joins is not known.
-    pub(crate) fn store_failed(&mut self, turn: &mut Turn<'_>) {
-        let count = self.leaves.give_up();
-        if count > 0 {
-            turn.effects.push(Effect::Note(Notice::LeavesUntold { count }));
-        }
-    }
-
     /// `engine::triggers::list`.
     pub(crate) fn list(&self) -> Answer {
         let entries = self.bindings.values().map(|binding| binding.request.to_json()).collect();

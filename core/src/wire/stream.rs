@@ -97,7 +97,7 @@ fn by_key<'a>(
 }
 
 /// A query's parameters, as forms spell them: `+` is a space, the rest percent-decoded.
-fn query_params(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+pub fn query_params(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let decoded = |text: &str| {
         let text = text.replace('+', " ");
         Cow::Owned(percent_decode_str(&text).decode_utf8_lossy().into_owned())

@@ -64,39 +64,81 @@ fn a_list_never_overtakes_the_events_before_it_that_wait_for_the_disk() {
 }
 
 #[test]
-fn a_list_that_waits_for_the_disk_is_sent_to_nobody_who_has_left_and_also_if_the_disk_fails() {
-    let (mut world, caller, keeper) = kept_in(World::durable(), &ALL);
-    for id in ["1", "2"] {
-        world.set(caller, id, "g", id, id);
-        answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
+fn a_list_that_waits_for_the_disk_is_sent_to_nobody_who_has_left_and_once_however_often_the_disk_fails() {
+    for failures in 0..4 {
+        let (mut world, caller, keeper) = kept_in(World::durable(), &ALL);
+        for id in ["1", "2"] {
+            world.set(caller, id, "g", id, id);
+            answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
+        }
+        let [left, stays] = [(); 2].map(|()| world.session());
+        for session in [left, stays] {
+            world.join(session, "sub", "g", "");
+        }
+        world.returns_to_all(keeper, "[1,2]");
+        world.leave(left, "sub");
+        world.fail_times(failures);
+        assert!(world.frames(stays).is_empty());
+        world.settle();
+        assert!(world.frames(left).is_empty());
+        let seen = world.seen(stays);
+        assert!(matches!(&seen[..], [list] if list.starts_with("g sync [1,2] ")), "{seen:?}");
+        assert_eq!((world.channels(left), world.channels(stays)), (0, 1));
     }
-    let [left, stays] = [(); 2].map(|()| world.session());
-    for session in [left, stays] {
-        world.join(session, "sub", "g", "");
-    }
-    world.returns_to_all(keeper, "[1,2]");
-    world.leave(left, "sub");
-    world.fail();
-    assert!(world.frames(left).is_empty());
-    assert_eq!(world.seen(stays).len(), 1);
-    assert_eq!((world.channels(left), world.channels(stays)), (0, 1));
 }
 
 #[test]
-fn after_a_failed_write_changes_and_sent_events_are_refused_as_for_any_other_stream() {
+fn what_has_happened_at_a_worker_is_seen_in_its_order_however_often_the_disk_fails() {
+    for failures in 1..4 {
+        let (mut world, caller, keeper) = kept_in(World::durable(), &ALL);
+        let session = subscriber(&mut world, keeper, "g", "", "[]");
+        let ended = |world: &mut World| world.replies(caller);
+        for (id, item) in [("1", "a"), ("2", "b")] {
+            world.set(caller, id, "g", item, id);
+            answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
+        }
+        world.send(caller, "3", "g", "", "sent");
+        world.delete(caller, "4", "g", "a");
+        answers(&mut world, keeper, "delete", r#"{"old_value":1}"#);
+        assert!(world.frames(session).is_empty(), "its stamps are not reserved yet");
+        let mut told = ended(&mut world);
+        world.fail_times(failures);
+        world.settle();
+        told.extend(ended(&mut world));
+        let seen: Vec<_> = world.frames(session).iter().map(|frame| Seen::read(frame)).collect();
+        assert!(seen.is_sorted_by(|one, next| one.stamp < next.stamp), "{seen:?}");
+        let short = |seen: &Seen| format!("{} {}", seen.item.as_deref().unwrap_or_default(), seen.kind);
+        assert_eq!(seen.iter().map(short).collect::<Vec<_>>(), ["a create", "b create", "a delete"]);
+        // Of what was sent it was told that nothing came of it.
+        let sent: Vec<_> = told.iter().filter(|reply| reply.starts_with('3')).collect();
+        assert_eq!(sent, ["3! STREAM_SEND_ERROR: nothing was written: disk full"]);
+        assert_eq!(told.len(), 4, "{told:?}");
+    }
+}
+
+#[test]
+fn while_nothing_can_be_written_changes_and_sent_events_are_refused_as_for_any_other_stream() {
     let (mut world, caller, keeper) = kept_in(World::durable(), &ALL);
     let other = r#"{"stream_name":"o","group_id":"g","item_id":"a","data":1}"#;
     world.call(caller, "1", "stream::set", other);
     world.fail();
+    world.fail();
     world.heard(caller);
+    let refused = "nothing was written, and the store takes no writes for now: disk full";
     world.send(caller, "2", "g", "", "sent");
-    assert!(world.replies(caller)[0].starts_with("2! STREAM_SEND_ERROR: the store takes no writes: "));
+    assert_eq!(world.replies(caller), [format!("2! STREAM_SEND_ERROR: {refused}")]);
     // The worker could make a change, but nobody could be told of it.
     world.set(caller, "3", "g", "a", "3");
-    assert!(world.replies(caller)[0].starts_with("3! STREAM_SET_ERROR: the store takes no writes: "));
+    assert_eq!(world.replies(caller), [format!("3! STREAM_SET_ERROR: {refused}")]);
     world.get(caller, "4", "g", "a");
     answers(&mut world, keeper, "get", "1");
     assert_eq!(world.replies(caller), ["4: 1"]);
+    world.pass(1_000);
+    world.tick();
+    world.settle();
+    world.set(caller, "5", "g", "a", "5");
+    answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
+    assert_eq!(world.replies(caller), [r#"5: {"old_value":1}"#]);
 }
 
 #[test]
@@ -162,15 +204,18 @@ fn set(world: &mut World, worker: WorkerKey) -> String {
 }
 
 #[test]
-fn a_stream_that_a_worker_keeps_is_not_the_servers_after_a_crash() {
-    let mut world = World::durable();
-    let keeper = world.worker();
-    world.registers(keeper, "stream::set(todo)");
-    world.settle();
-    world.crash(0);
-    let caller = world.worker();
-    assert!(set(&mut world, caller).starts_with("! function_not_found"), "its worker is not there yet");
-    assert_eq!(world.ask(caller, "stream::list_all", "{}"), r#"{"count":0,"stream":[]}"#);
+fn a_stream_that_a_worker_keeps_is_not_the_servers_after_a_crash_also_if_the_disk_failed_before() {
+    for failures in 0..4 {
+        let mut world = World::durable();
+        let keeper = world.worker();
+        world.registers(keeper, "stream::set(todo)");
+        world.fail_times(failures);
+        world.settle();
+        world.crash(0);
+        let caller = world.worker();
+        assert!(set(&mut world, caller).starts_with("! function_not_found"), "its worker is not there yet");
+        assert_eq!(world.ask(caller, "stream::list_all", "{}"), r#"{"count":0,"stream":[]}"#);
+    }
 }
 
 #[test]

@@ -170,7 +170,6 @@ pub(super) fn short_note(notice: &Notice) -> String {
         Notice::LeaveFailed { function, join, error } => {
             format!("{function} failed at the leave of {}: {}", join.subscription, error.code)
         }
-        Notice::LeavesUntold { count } => format!("{count} leaves are not told"),
         Notice::AuthFailed { error, .. } => format!("auth failed: {}", error.code),
         other => format!("{other:?}"),
     }

@@ -4,23 +4,24 @@
 //! holds in every story: one write at a time, at the end of the log; nobody attached twice.
 #![allow(dead_code, unused_imports, reason = "no test file tells all stories")]
 
+mod disk;
 mod handlers;
 mod subscriber;
 mod trace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{ChannelKey, SessionKey, WorkerKey};
-use headwater_core::log::{Batch, FileHeader, Salt};
-use headwater_core::rng::Uuid;
-use headwater_core::store::{Damage, Recovered, Replay};
+use headwater_core::log::{SegmentHeader, Write};
+use headwater_core::store::{Load, Loaded, Save};
 use headwater_core::time::{Mono, Now, WallMs};
 use headwater_core::wire::stream::{self, ToSubscriber};
 use headwater_core::wire::worker::{self, ToWorker};
 use headwater_core::{Core, Effect, Input, Notice};
 use serde_json::Value;
 
+pub(crate) use disk::Disk;
 pub(crate) use handlers::Call;
 pub(crate) use subscriber::{Seen, View};
 
@@ -31,17 +32,27 @@ pub(crate) const START: u64 = 1_000_000;
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) config: CoreConfig,
+    /// All randomness comes from it.
+    seed: u8,
     pub(crate) now: Now,
-    /// What survives everything: the header and the batches that were synced.
-    pub(crate) synced: Vec<u8>,
+    /// What survives everything: what was synced.
+    pub(crate) disk: Disk,
     /// What was written behind that without a sync: any of it may be on the disk.
     pub(crate) written: Vec<u8>,
     /// What is being written.
-    pub(crate) in_flight: Option<Batch>,
-    /// The bytes of a write that failed: any of them may be on the disk.
+    pub(crate) in_flight: Option<Write>,
+    /// A write has failed, and so the file that it went into is never touched again.
+    pub(crate) broken: bool,
+    /// The bytes of that write: any of them may be on the disk.
     pub(crate) failed: Vec<u8>,
-    /// Every batch that was written in this run, for tests that cut the log.
-    pub(crate) batches: Vec<Batch>,
+    /// How many writes there were in this run.
+    pub(crate) writes: usize,
+    /// The part of a checkpoint that is being saved.
+    pub(crate) saving: Option<Save>,
+    /// What is being read from the checkpoint.
+    pub(crate) loading: VecDeque<Load>,
+    /// What the checkpoint held of that when it was asked for.
+    asked: VecDeque<Loaded>,
     pub(crate) notes: Vec<Notice>,
     pub(crate) closed: Vec<WorkerKey>,
     /// The sessions whose handshake may be answered.
@@ -57,31 +68,23 @@ pub(crate) struct World {
     keys: u64,
 }
 
+/// What a crash does beside the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Also {
+    /// The save under way is durable.
+    pub(crate) saved: bool,
+    /// Of the files that were discarded last, so many of the newest are there again.
+    pub(crate) not_discarded: usize,
+    /// The file that is written is filled with zeros ahead.
+    pub(crate) zeros: bool,
+}
+
 #[derive(Default)]
 struct Session {
     channels: BTreeSet<ChannelKey>,
     /// Frames are dropped from an overflow on until the core resumes.
     behind: bool,
     inbox: Vec<String>,
-}
-
-/// An empty log.
-pub(crate) fn empty_log() -> Vec<u8> {
-    FileHeader { epoch: Uuid::from_random(7), salt: Salt([7; 8]) }.encode().to_vec()
-}
-
-/// Reads a log in pieces of `piece` bytes.
-pub(crate) fn replay_in_pieces(log: &[u8], piece: usize) -> Result<Recovered, Damage> {
-    let (header, rest) = log.split_first_chunk().expect("a log starts with a header");
-    let mut replay = Replay::open(header).expect("the header is whole");
-    for bytes in rest.chunks(piece.max(1)) {
-        replay.push(bytes);
-    }
-    replay.finish()
-}
-
-pub(crate) fn replay(log: &[u8]) -> Result<Recovered, Damage> {
-    replay_in_pieces(log, usize::MAX)
 }
 
 /// A call's frame.
@@ -92,43 +95,48 @@ pub(crate) fn call_frame(id: &str, function: &str, data: &str) -> String {
 impl World {
     /// A core whose store forgets.
     pub(crate) fn in_memory() -> World {
-        World::around(CoreConfig::default(), START, empty_log(), |config, now, _| {
-            Core::new(config, [1; 32], now)
-        })
+        let now = Now { mono: Mono(0), wall: WallMs(START) };
+        let core = Core::new(CoreConfig::default(), [1; 32], now);
+        World::around(core, CoreConfig::default(), now, Disk::default())
     }
 
     /// A core with an empty log, on a disk that waits for [`World::persist`].
     pub(crate) fn durable() -> World {
-        World::on_log(CoreConfig::default(), START, empty_log())
+        World::with_config(CoreConfig::default())
     }
 
     pub(crate) fn with_config(config: CoreConfig) -> World {
-        World::on_log(config, START, empty_log())
+        World::on_disk(config, START, Disk::default())
     }
 
-    /// A core that starts at `wall` with this log; what can't be read at its end is cut off.
-    pub(crate) fn on_log(config: CoreConfig, wall: u64, mut log: Vec<u8>) -> World {
-        let recovered = replay(&log).expect("the log is not damaged");
-        log.truncate(usize::try_from(recovered.end).expect("a small log"));
-        World::around(config, wall, log, |config, now, _| Core::recovered(config, [1; 32], now, recovered))
+    /// A core that starts at `wall` with what is on this disk.
+    pub(crate) fn on_disk(config: CoreConfig, wall: u64, disk: Disk) -> World {
+        World::of_seed(1, config, wall, disk)
     }
 
-    fn around(
-        config: CoreConfig,
-        wall: u64,
-        synced: Vec<u8>,
-        core: impl FnOnce(CoreConfig, Now, ()) -> Core,
-    ) -> World {
+    fn of_seed(seed: u8, config: CoreConfig, wall: u64, mut disk: Disk) -> World {
+        disk.start();
+        let recovered = disk.replay().expect("the log is not damaged");
         let now = Now { mono: Mono(0), wall: WallMs(wall) };
+        let core = Core::recovered(config.clone(), [seed; 32], now, recovered);
+        World { seed, ..World::around(core, config, now, disk) }
+    }
+
+    fn around(core: Core, config: CoreConfig, now: Now, disk: Disk) -> World {
         World {
-            core: core(config.clone(), now, ()),
+            core,
             config,
+            seed: 1,
             now,
-            synced,
+            disk,
             written: Vec::new(),
             in_flight: None,
+            broken: false,
             failed: Vec::new(),
-            batches: Vec::new(),
+            writes: 0,
+            saving: None,
+            loading: VecDeque::new(),
+            asked: VecDeque::new(),
             notes: Vec::new(),
             closed: Vec::new(),
             admitted: Vec::new(),
@@ -163,40 +171,210 @@ impl World {
 
     /// The write under way is done, and durable if a sync is asked for.
     pub(crate) fn persist(&mut self) {
-        let batch = self.in_flight.take().expect("a write is under way");
-        self.written.extend_from_slice(&batch.bytes);
-        if batch.sync {
-            self.synced.append(&mut self.written);
+        let write = self.in_flight.take().expect("a write is under way");
+        if let Some(header) = write.begins {
+            self.end_segment();
+            self.disk.segments.push((header, Vec::new()));
         }
-        let through = batch.number;
-        self.batches.push(batch);
-        self.input(Input::Persisted { through });
+        self.written.extend_from_slice(&write.bytes);
+        if write.sync {
+            self.disk.last().append(&mut self.written);
+        }
+        self.broken = false;
+        self.writes += 1;
+        self.input(Input::Persisted { through: write.number });
+    }
+
+    /// Before a new file is begun, the one before is synced; if a write to it has failed, all of it may be there.
+    fn end_segment(&mut self) {
+        if !self.disk.segments.is_empty() {
+            self.disk.last().append(&mut self.written);
+            self.disk.last().append(&mut self.failed);
+        }
+        self.written.clear();
+        self.failed.clear();
+    }
+
+    /// All writes are done, all saves, and all that is to be read is read.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            if self.in_flight.is_some() {
+                self.persist();
+            } else if self.saving.is_some() {
+                self.save();
+            } else if !self.loading.is_empty() {
+                self.load();
+            } else {
+                break;
+            }
+        }
     }
 
     /// All writes are done.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn settle_writes(&mut self) {
         while self.in_flight.is_some() {
             self.persist();
         }
     }
 
-    /// The write under way fails.
+    /// The write under way fails. If it was to begin a file, there is none.
     pub(crate) fn fail(&mut self) {
-        self.failed = self.in_flight.take().expect("a write is under way").bytes.to_vec();
+        self.fail_having_made(false);
+    }
+
+    /// The write under way fails; if it was to begin a file, that may have been made.
+    pub(crate) fn fail_having_made(&mut self, its_file: bool) {
+        let write = self.in_flight.take().expect("a write is under way");
+        if let Some(header) = write.begins.filter(|_| its_file) {
+            self.end_segment();
+            self.disk.segments.push((header, Vec::new()));
+        }
+        if write.begins.is_none() || its_file {
+            self.failed = write.bytes.to_vec();
+        }
+        self.broken = true;
         self.input(Input::PersistFailed { reason: "disk full".to_owned() });
+    }
+
+    /// The write under way fails, and of all that is not synced the disk has what [`World::torn_at`] says.
+    pub(crate) fn fail_at(&mut self, place: usize) {
+        self.disk = self.torn_at(place);
+        self.in_flight.take().expect("a write is under way");
+        self.written.clear();
+        self.failed.clear();
+        self.broken = true;
+        self.input(Input::PersistFailed { reason: "disk full".to_owned() });
+    }
+
+    /// The write under way fails, and so does every new start after it, so many times in all. The next one is under way.
+    pub(crate) fn fail_times(&mut self, times: usize) {
+        for n in 0..times {
+            self.fail();
+            if n > 0 {
+                assert!(self.in_flight.is_none(), "a new start that has failed is not tried again at once");
+                self.pass(1_000);
+                self.tick();
+            }
+            assert!(self.is_fence());
+        }
+    }
+
+    /// Whether what is being written is a new start after a write that failed.
+    pub(crate) fn is_fence(&self) -> bool {
+        self.broken && self.in_flight.is_some()
+    }
+
+    /// Whether the store takes no writes for now: a new start has failed, too, and the next is not tried before a while.
+    pub(crate) fn waits_to_start_again(&self) -> bool {
+        self.broken && self.in_flight.is_none()
+    }
+
+    /// The save under way is done.
+    pub(crate) fn save(&mut self) {
+        let save = self.saving.take().expect("a save is under way");
+        self.disk.checkpoint.apply(save);
+        self.input(Input::Saved);
+    }
+
+    /// The save under way fails.
+    pub(crate) fn fail_save(&mut self) {
+        self.saving.take().expect("a save is under way");
+        self.input(Input::SaveFailed { reason: "disk full".to_owned() });
+    }
+
+    /// What was asked for first is read.
+    pub(crate) fn load(&mut self) {
+        let load = self.loading.pop_front().expect("something is being read");
+        self.asked.pop_front();
+        let result = Ok(self.disk.checkpoint.load(&load));
+        self.input(Input::Loaded { load, result });
+    }
+
+    /// Of what was asked for, this is read next: as it was when it was asked for, or as it is now.
+    pub(crate) fn load_at(&mut self, at: usize, early: bool) {
+        let load = self.loading.remove(at).expect("something is being read");
+        let asked = self.asked.remove(at).expect("it was read");
+        let result = Ok(if early { asked } else { self.disk.checkpoint.load(&load) });
+        self.input(Input::Loaded { load, result });
+    }
+
+    /// What was asked for first can't be read.
+    pub(crate) fn fail_load(&mut self) {
+        let load = self.loading.pop_front().expect("something is being read");
+        self.asked.pop_front();
+        self.input(Input::Loaded { load, result: Err("bad sector".to_owned()) });
     }
 
     /// The bytes that were written and not synced, and those of the write under way, or of one that failed.
     pub(crate) fn unsynced(&self) -> Vec<u8> {
-        let writing = self.in_flight.as_ref().map_or(&self.failed[..], |batch| &batch.bytes);
-        [&self.written, writing].concat()
+        let writing = self.in_flight.as_ref().map_or(&[][..], |write| &write.bytes);
+        [&self.written, &self.failed, writing].concat()
+    }
+
+    /// Up to where [`World::torn`] can be asked for.
+    pub(crate) fn most_kept(&self) -> usize {
+        let begins = self.in_flight.as_ref().is_some_and(|write| write.begins.is_some());
+        self.unsynced().len() + usize::from(begins)
+    }
+
+    /// What the disk holds when of what is not synced the first `keep` bytes are there. The file that the write under way
+    /// is to begin counts as one more, behind all else, so that it can be there without a byte.
+    pub(crate) fn torn(&self, keep: usize) -> Disk {
+        let mut disk = self.disk.clone();
+        let old = [&self.written[..], &self.failed].concat();
+        let (to_old, to_new) = (keep.min(old.len()), keep.saturating_sub(old.len()));
+        if !disk.segments.is_empty() {
+            disk.last().extend_from_slice(&old[..to_old]);
+        }
+        if let Some(write) = self.in_flight.as_ref().filter(|_| to_new > 0) {
+            disk.segments.extend(write.begins.map(|header| (header, Vec::new())));
+            disk.last().extend_from_slice(&write.bytes[..to_new.min(write.bytes.len())]);
+        }
+        disk
+    }
+
+    /// How far what is not synced goes: its bytes, and the making of a file, which comes before the bytes in it.
+    pub(crate) fn places(&self) -> usize {
+        let begins = self.in_flight.as_ref().is_some_and(|write| write.begins.is_some());
+        self.unsynced().len() + usize::from(begins)
+    }
+
+    /// What the disk holds when what is not synced is there up to this place, of [`World::places`].
+    pub(crate) fn torn_at(&self, place: usize) -> Disk {
+        let mut disk = self.disk.clone();
+        let old = [&self.written[..], &self.failed].concat();
+        if !old.is_empty() {
+            disk.last().extend_from_slice(&old[..place.min(old.len())]);
+        }
+        let more = place.saturating_sub(old.len());
+        match &self.in_flight {
+            Some(Write { begins: Some(header), bytes, .. }) if more > 0 => {
+                disk.segments.push((*header, bytes[..more - 1].to_vec()));
+            }
+            Some(Write { begins: None, bytes, .. }) if more > 0 => {
+                disk.last().extend_from_slice(&bytes[..more]);
+            }
+            _ => {}
+        }
+        disk
+    }
+
+    /// The server dies, and starts again at once. What is not synced is there up to this place.
+    pub(crate) fn crash_at(&mut self, place: usize, also: Also) {
+        let mut disk = self.torn_at(place);
+        if let (Some(save), true) = (self.saving.take(), also.saved) {
+            disk.checkpoint.apply(save);
+        }
+        disk.bring_back(also.not_discarded);
+        if also.zeros && !disk.segments.is_empty() {
+            disk.last().extend([0; 100]);
+        }
+        *self = World::of_seed(self.seed.wrapping_add(1), self.config.clone(), self.now.wall.0, disk);
     }
 
     /// The server dies; of what is not synced, the first `keep` bytes are on the disk. It starts again at once.
     pub(crate) fn crash(&mut self, keep: usize) {
-        let mut log = std::mem::take(&mut self.synced);
-        log.extend_from_slice(&self.unsynced()[..keep]);
-        *self = World::on_log(self.config.clone(), self.now.wall.0, log);
+        *self = World::on_disk(self.config.clone(), self.now.wall.0, self.torn(keep));
     }
 
     // Workers.
@@ -365,12 +543,31 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist(batch) => {
+            Effect::Persist(write) => {
                 assert!(self.in_flight.is_none(), "a second write before the answer to the first");
-                let end = self.synced.len() + self.written.len();
-                assert_eq!(batch.position, end as u64, "a batch goes to the end of the log");
-                assert!(!batch.bytes.is_empty(), "a batch holds something");
-                self.in_flight = Some(batch);
+                assert!(!write.bytes.is_empty() || write.begins.is_some(), "a write holds something");
+                let broken = self.broken && write.begins.is_none();
+                assert!(!broken, "a file whose write has failed is never written again");
+                if write.begins.is_none() {
+                    let (header, bytes) = self.disk.segments.last().expect("a file");
+                    let end = SegmentHeader::LEN + bytes.len() + self.written.len();
+                    assert_eq!(
+                        (write.segment, write.offset),
+                        (header.number, end as u64),
+                        "the end of the log"
+                    );
+                    assert!(!self.broken, "a file whose write has failed is never written again");
+                }
+                self.in_flight = Some(write);
+            }
+            Effect::Save(save) => {
+                assert!(self.saving.is_none(), "a second save before the answer to the first");
+                self.saving = Some(save);
+            }
+            Effect::Discard(segments) => self.disk.discard(&segments),
+            Effect::Load(load) => {
+                self.asked.push_back(self.disk.checkpoint.load(&load));
+                self.loading.push_back(load);
             }
             Effect::Reply { worker, invocation_id: Some(invocation_id), function_id, outcome } => {
                 self.deliver(worker, &ToWorker::Result { invocation_id, function_id, outcome });

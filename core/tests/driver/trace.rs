@@ -10,8 +10,11 @@ use super::{Seen, short_reply};
 
 pub(super) fn short(effect: &Effect) -> String {
     match effect {
-        Effect::Persist(batch) if batch.sync => "persist".to_owned(),
+        Effect::Persist(write) if write.sync => "persist".to_owned(),
         Effect::Persist(_) => "persist, without a sync".to_owned(),
+        Effect::Save(save) => format!("save {} groups", save.groups.len()),
+        Effect::Discard(segments) => format!("discard {} files", segments.len()),
+        Effect::Load(load) => format!("load {load:?}"),
         Effect::Reply { worker, invocation_id, function_id, outcome } => {
             let (invocation_id, function_id) =
                 (invocation_id.clone().unwrap_or_default(), function_id.clone());

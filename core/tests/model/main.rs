@@ -1,7 +1,9 @@
 //! Any story at all, beside a model that is too simple to be wrong: a list of all changes ever made.
 //!
 //! After every step: what is told is durable, the replies are those of the list, the subscribers' views are the
-//! groups at their revisions. After a crash, the store is the list up to somewhere, at least up to what was told.
+//! groups at their revisions. After a crash, the store is the list up to somewhere, at least up to what was told. When a
+//! write fails, the list ends where it was durable: the store goes on there, and nothing that was behind it comes back,
+//! but for what the failed write held, until the store has made a new start.
 
 #[path = "../driver/mod.rs"]
 mod driver;
@@ -9,9 +11,10 @@ mod history;
 mod story;
 mod subscriber;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use driver::{Seen, World};
+use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
 use history::{Change, group_after, revisions_of, values_after};
 use proptest::prelude::*;
@@ -59,10 +62,15 @@ struct Model {
     /// How many changes are durable, and how many are once the write under way is.
     durable: usize,
     in_flight: usize,
-    failed: bool,
-    /// The changes of a write that failed: the first of them may be there after a crash.
+    /// The changes of a write that failed: the first of them may be there after a crash, until there is a new start.
     unknown: Vec<Change>,
     expected: BTreeMap<String, Expected>,
+    /// Calls that have failed and are told so after the new start; and whether the disk was given what they write.
+    failing: BTreeMap<String, bool>,
+    /// The new start has failed, too: nothing is written before another one.
+    refusing: bool,
+    /// The events that were sent to nobody, as their write has failed.
+    unsent: BTreeSet<String>,
     /// The highest stamp that anybody was told of a group before the last crash.
     floor: BTreeMap<&'static str, u64>,
     /// The highest stamp that anybody was told of a group.
@@ -72,17 +80,21 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Model {
+    fn new(segment_bytes: usize) -> Model {
+        let mut config = CoreConfig::default();
+        config.storage.segment_bytes = segment_bytes;
         let mut model = Model {
-            world: World::durable(),
+            world: World::with_config(config),
             workers: Vec::new(),
             sessions: Vec::new(),
             changes: Vec::new(),
             durable: 0,
             in_flight: 0,
-            failed: false,
             unknown: Vec::new(),
             expected: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            refusing: false,
+            unsent: BTreeSet::new(),
             floor: BTreeMap::new(),
             told: BTreeMap::new(),
             calls: 0,
@@ -209,13 +221,22 @@ impl Model {
             }
             Step::Persist if idle => {}
             Step::Persist => {
+                let fence = self.world.is_fence();
                 self.durable = self.in_flight;
                 self.world.persist();
+                if fence {
+                    self.refusing = false;
+                    self.unknown.clear();
+                }
                 self.check(true);
+                assert!(!fence || self.failing.is_empty(), "not told: {:?}", self.failing);
             }
-            Step::FailWrite if idle => {}
-            Step::FailWrite => self.fail(),
-            Step::Pass { ms } => self.world.pass(ms),
+            Step::FailWrite { .. } if idle => {}
+            Step::FailWrite { made } => self.fail(made),
+            Step::Pass { ms } => {
+                self.world.pass(ms);
+                self.world.tick();
+            }
             Step::Crash { keep, ms } => return self.crash(keep, ms),
         }
         self.check(idle);
@@ -240,27 +261,55 @@ impl Model {
         items.into_iter().map(|(_, value)| value).collect::<Value>().to_string()
     }
 
-    /// The write under way fails: what is not durable never was. All that wait get an answer now.
-    fn fail(&mut self) {
-        self.failed = true;
-        self.unknown = self.changes[self.durable..self.in_flight].to_vec();
+    /// The write under way fails: what is not durable never was. Those who read get their answer now, and those who
+    /// wrote once it is known what became of that.
+    fn fail(&mut self, made: bool) {
+        let fence = self.world.is_fence();
+        if !fence {
+            self.unknown = self.changes[self.durable..self.in_flight].to_vec();
+        }
         self.changes.truncate(self.durable);
         let expected = std::mem::take(&mut self.expected);
-        self.world.fail();
+        let failing = std::mem::take(&mut self.failing);
+        self.world.fail_having_made(made);
         let mut replies = self.replies();
+        let mut reply = |id: &str| replies.remove(id).unwrap_or_else(|| panic!("no answer to {id}"));
+        for (id, written) in failing {
+            assert!(fence, "a new start is made at once");
+            assert!(is_told_failed(&reply(&id), written));
+        }
         for (id, expected) in expected {
-            let reply = replies.remove(&id).unwrap_or_else(|| panic!("no answer to {id}"));
-            match expected {
-                Expected::Get { group, item, .. } => assert_eq!(reply, self.get_reply(group, item)),
-                Expected::List { group, .. } => assert_eq!(reply, self.list_reply(group)),
-                Expected::NoOp { .. } => assert!(reply.contains("nothing was written"), "{reply}"),
-                Expected::Change { .. } | Expected::Sent { .. } => {
-                    assert!(reply.contains("outcome_unknown"), "{reply}");
+            let written = match expected {
+                Expected::Get { group, item, .. } => {
+                    assert_eq!(reply(&id), self.get_reply(group, item));
+                    continue;
                 }
+                Expected::List { group, .. } => {
+                    assert_eq!(reply(&id), self.list_reply(group));
+                    continue;
+                }
+                Expected::Change { number, .. } => number < self.in_flight,
+                Expected::NoOp { .. } => false,
+                Expected::Sent { kind, .. } => {
+                    self.unsent.insert(kind);
+                    false
+                }
+            };
+            match fence {
+                // It is behind the new start.
+                true => assert!(is_told_failed(&reply(&id), false)),
+                false => drop(self.failing.insert(id, written)),
             }
         }
         assert!(replies.is_empty(), "{replies:?}");
-        assert!(self.world.in_flight.is_none());
+        self.in_flight = self.durable;
+        self.refusing |= fence;
+        assert_eq!(
+            self.world.waits_to_start_again(),
+            fence,
+            "the first new start is made at once, others later"
+        );
+        assert!(!fence || self.world.core.next_deadline().is_some(), "nobody would make another one");
     }
 
     fn replies(&mut self) -> BTreeMap<String, String> {
@@ -277,20 +326,32 @@ impl Model {
 
     /// Looks at all that came out of a step. `idle` tells that the disk had nothing to do before.
     fn check(&mut self, idle: bool) {
-        if idle && self.world.in_flight.is_some() {
+        if idle && self.world.in_flight.is_some() && !self.world.is_fence() {
             self.in_flight = self.changes.len();
         }
         let mut sent = Vec::new();
         for (id, reply) in self.replies() {
+            if self.failing.remove(&id).is_some() {
+                assert!(!self.world.broken, "told before there was a new start: {reply}");
+                assert!(is_told_failed(&reply, false), "it is known that nothing is there: {reply}");
+                continue;
+            }
             let expected = self.expected.remove(&id).unwrap_or_else(|| panic!("a second answer to {id}"));
-            let refused = reply.contains("takes no writes");
+            let reads = matches!(expected, Expected::Get { .. } | Expected::List { .. });
+            if self.refusing && !reads {
+                assert!(reply.contains("takes no writes for now: disk full"), "{reply}");
+                match expected {
+                    Expected::Change { number, .. } => self.changes.truncate(number),
+                    Expected::Sent { kind, .. } => drop(self.unsent.insert(kind)),
+                    _ => {}
+                }
+                continue;
+            }
             match expected {
-                Expected::Change { number, .. } if refused && self.failed => self.changes.truncate(number),
                 Expected::Change { number, reply: expected } => {
                     assert!(number < self.durable, "told before it was durable: {reply}");
                     assert_eq!(reply, expected);
                 }
-                Expected::Sent { .. } | Expected::NoOp { .. } if refused && self.failed => {}
                 Expected::Sent { group, kind } => {
                     assert_eq!(reply, "null");
                     sent.push((group, kind));
@@ -310,6 +371,9 @@ impl Model {
                 let times = frames.iter().filter(|seen| seen.sent && seen.kind == *kind).count();
                 assert!(times == usize::from(subscriber.views.contains_key(group)) || times == 1, "{kind}");
             }
+            for seen in &frames {
+                assert!(!self.unsent.contains(&seen.kind), "its sender knows that it was not sent: {seen}");
+            }
             for seen in frames.iter().filter(|seen| seen.revision.is_some()) {
                 see(subscriber, seen, durable);
                 let group = GROUPS.into_iter().find(|group| seen.group == *group).expect("a group");
@@ -325,16 +389,18 @@ impl Model {
         }
     }
 
-    /// The server dies and starts again: it has all that was told, and of the rest the first part.
+    /// The server dies and starts again: it has all that was told, and of what the disk was given the first part.
     fn crash(&mut self, keep: Index, ms: u64) {
         self.trace.append(&mut self.world.trace);
-        let keep = keep.index(self.world.unsynced().len() + 1);
+        let keep = keep.index(self.world.most_kept() + 1);
+        self.changes.truncate(self.in_flight);
         self.changes.append(&mut self.unknown);
         self.world.crash(keep);
         self.world.pass(ms);
         self.connect();
-        (self.failed, self.in_flight) = (false, 0);
+        self.refusing = false;
         self.expected.clear();
+        self.failing.clear();
         self.floor = self.told.clone();
         let state: Vec<_> = GROUPS.map(|group| self.recovered(group)).into();
         let found = (self.durable..=self.changes.len())
@@ -343,7 +409,7 @@ impl Model {
             panic!("no prefix of {:?} from {} on is {state:?}", self.changes, self.durable)
         };
         self.changes.truncate(count);
-        self.durable = self.changes.len();
+        (self.durable, self.in_flight) = (count, count);
     }
 
     fn recovered(&mut self, group: &str) -> (u64, Value) {
@@ -366,14 +432,23 @@ fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: Some(Box::new(persistence)), ..default }
 }
 
-fn run(steps: &[Step]) -> Vec<String> {
-    let mut model = Model::new();
+/// Whether somebody is told that its write has failed: `unknown` says whether it may be there nevertheless.
+fn is_told_failed(reply: &str, unknown: bool) -> bool {
+    let nothing = reply.contains("nothing was written: disk full");
+    reply.contains("outcome_unknown: ") == unknown && nothing != unknown
+}
+
+fn run(steps: &[Step], segment_bytes: usize) -> Vec<String> {
+    let mut model = Model::new(segment_bytes);
     for step in steps {
         model.take(step);
     }
-    while !model.failed && model.world.in_flight.is_some() {
+    // The disk works again.
+    model.take(&Step::Pass { ms: 1_000 });
+    while model.world.in_flight.is_some() {
         model.take(&Step::Persist);
     }
+    assert!(!model.refusing && model.failing.is_empty(), "{:?}", model.failing);
     assert!(model.expected.is_empty(), "without an answer: {:?}", model.expected);
     model.trace.append(&mut model.world.trace);
     model.trace
@@ -383,8 +458,11 @@ proptest! {
     #![proptest_config(config(1_000))]
 
     #[test]
-    fn any_story_is_one_of_the_model(steps in prop::collection::vec(step(), 1..80)) {
-        run(&steps);
+    fn any_story_is_one_of_the_model(
+        steps in prop::collection::vec(step(), 1..80),
+        segment_bytes in prop::sample::select(vec![1, 500, 1 << 20]),
+    ) {
+        run(&steps, segment_bytes);
     }
 }
 
@@ -393,6 +471,6 @@ proptest! {
 
     #[test]
     fn the_same_story_twice_has_the_same_effects(steps in prop::collection::vec(step(), 1..80)) {
-        prop_assert_eq!(run(&steps), run(&steps));
+        prop_assert_eq!(run(&steps, 500), run(&steps, 500));
     }
 }

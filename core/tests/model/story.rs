@@ -61,7 +61,9 @@ pub(crate) enum Step {
         session: usize,
     },
     Persist,
-    FailWrite,
+    FailWrite {
+        made: bool,
+    },
     Pass {
         ms: u64,
     },
@@ -92,7 +94,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => session.clone().prop_map(|session| Step::Overflow { session }),
         2 => session.prop_map(|session| Step::Drain { session }),
         9 => Just(Step::Persist),
-        1 => Just(Step::FailWrite),
+        2 => any::<bool>().prop_map(|made| Step::FailWrite { made }),
         3 => (0..3_000_u64).prop_map(|ms| Step::Pass { ms }),
         2 => (any::<Index>(), 0..3_u64).prop_map(|(keep, ms)| Step::Crash { keep, ms }),
     ]

@@ -19,6 +19,13 @@ pub(super) enum Step {
     Call(Call),
     /// The write under way becomes durable.
     Persist,
+    /// It fails, and if it is so meant the new start after it, too; `kept` says whether the disk has them nevertheless.
+    Fail {
+        twice: bool,
+        kept: bool,
+    },
+    /// A second passes.
+    Wait,
     Join {
         session: usize,
         subscription: &'static str,
@@ -55,7 +62,12 @@ pub(super) fn step(input: &mut Input<'_>, store: &Store) -> Step {
     let session = input.below(SESSIONS);
     match input.below(24) {
         0..14 => Step::Call(call(input, store)),
-        14..18 => Step::Persist,
+        14..17 => Step::Persist,
+        17 => match input.below(8) {
+            0..3 => Step::Persist,
+            3..7 => Step::Fail { twice: input.once_in(2), kept: input.once_in(2) },
+            _ => Step::Wait,
+        },
         18..21 => Step::Join {
             session,
             subscription: input.pick(&SUBSCRIPTIONS),

@@ -2,14 +2,14 @@
 //!
 //! The core answers from its newest state and tells what is durable. So the world keeps, for what is being written and
 //! for what gathers meanwhile, what waits for it: that must come out when the write is durable, in order, and at no other
-//! time.
+//! time. When a write fails, the store is what is durable, and who wrote is told so once nothing of it can come back; or,
+//! if the new start that the log makes then fails, too, that nobody knows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{ChannelKey, SessionKey, WorkerKey};
-use headwater_core::log::{BatchNumber, FileHeader, Salt};
-use headwater_core::rng::Uuid;
+use headwater_core::log::{SegmentHeader, Write};
 use headwater_core::store::{Recovered, Replay};
 use headwater_core::wire::{stream, worker};
 use headwater_core::{Core, Effect, Input};
@@ -21,14 +21,22 @@ use crate::effects::{at, sent};
 use crate::seen::Seen;
 
 const WORKER: WorkerKey = WorkerKey(1);
+/// How much of the log goes into a file: a few changes.
+const SEGMENT_BYTES: usize = 500;
 
 pub(super) struct World {
     core: Core,
     config: CoreConfig,
     clock: u64,
-    log: Vec<u8>,
+    log: Vec<File>,
     /// The write that the core asked for.
-    in_flight: Option<BatchNumber>,
+    in_flight: Option<Write>,
+    /// A write has failed: the next one must make a new start.
+    broken: bool,
+    /// When a new start has failed, the time of the next one: until then nothing is written.
+    refused_until: Option<u64>,
+    /// Who is to be told, after a write has failed, what became of it.
+    failed: Vec<Failed>,
     /// With all changes so far.
     newest: Store,
     /// With the durable ones.
@@ -40,7 +48,30 @@ pub(super) struct World {
     keys: u64,
     calls: u64,
     /// The calls that are to be answered, and with what, in order.
-    answers: VecDeque<(String, &'static str, Answer)>,
+    answers: VecDeque<(Id, Due)>,
+}
+
+/// A file of the log.
+type File = (SegmentHeader, Vec<u8>);
+
+/// A call's id, and the function that it calls.
+type Id = (String, &'static str);
+
+/// What a call is answered with.
+#[derive(Debug)]
+enum Due {
+    Answer(Answer),
+    /// That its write has failed; `unknown` says that it may come back.
+    Failed {
+        unknown: bool,
+    },
+}
+
+/// A call whose write has failed.
+struct Failed {
+    id: Id,
+    /// The disk was given what it changes.
+    written: bool,
 }
 
 /// Changes that become durable together, and what waits for them.
@@ -54,7 +85,7 @@ struct Batch {
 
 /// What somebody is told.
 enum Told {
-    Answer(String, &'static str, Answer),
+    Answer { id: Id, answer: Answer, command: Command, changes: bool },
     Event(Event),
 }
 
@@ -78,12 +109,12 @@ enum Expected {
 impl World {
     /// With an empty log.
     pub(super) fn new() -> World {
-        let header = FileHeader { epoch: Uuid::from_random(7), salt: Salt([7; 8]) };
-        World::on(header.encode().to_vec(), Store::default(), 0)
+        World::on(Vec::new(), Store::default(), 0)
     }
 
-    fn on(log: Vec<u8>, store: Store, clock: u64) -> World {
-        let config = CoreConfig::default();
+    fn on(log: Vec<File>, store: Store, clock: u64) -> World {
+        let mut config = CoreConfig::default();
+        config.storage.segment_bytes = SEGMENT_BYTES;
         let core = Core::recovered(config.clone(), [7; 32], at(clock), replay(&log));
         let mut world = World {
             core,
@@ -91,6 +122,9 @@ impl World {
             clock,
             log,
             in_flight: None,
+            broken: false,
+            refused_until: None,
+            failed: Vec::new(),
             newest: store.clone(),
             durable: store,
             writing: Batch::default(),
@@ -117,6 +151,8 @@ impl World {
         match step {
             Step::Call(call) => self.call(call),
             Step::Persist => self.persist(),
+            Step::Fail { twice, kept } => (0..=usize::from(*twice)).for_each(|_| self.fail(*kept)),
+            Step::Wait => self.wait(),
             Step::Join { session, subscription, group, item } => {
                 self.join(*session, subscription, group, item.as_deref());
             }
@@ -138,10 +174,12 @@ impl World {
 
     /// Everything becomes durable.
     pub(super) fn settle(&mut self) {
+        self.wait();
         while self.in_flight.is_some() {
             self.persist();
         }
         assert!(self.gathering.waiting.is_empty() && self.writing.waiting.is_empty());
+        assert!(self.failed.is_empty() && self.refused_until.is_none());
     }
 
     /// A world on the log of this one.
@@ -171,38 +209,98 @@ impl World {
             r#"{{"type":"invokefunction",{invocation}"function_id":"{}","data":{}}}"#,
             call.function, call.data
         );
-        let (answer, event) = self.newest.run(&call.command);
-        let waits_for = match (&call.command, &answer) {
-            // The form of an input has nothing to do with what is stored.
-            (_, Answer::Error("deserialization_error")) => None,
-            (Command::ListAll | Command::ListGroups { .. }, _) => self.newest_batch(),
-            (command, _) => {
-                let group = group_of(command);
-                let is_change = event.is_some() && !matches!(command, Command::Send { .. });
-                if is_change {
-                    self.gathering.changed.insert(group.clone());
-                }
-                self.batch_of(group)
+        let mut store = self.newest.clone();
+        let (answer, event) = store.run(&call.command);
+        // The form of an input has nothing to do with what is stored.
+        let is_formed = !matches!(answer, Answer::Error("deserialization_error"));
+        let id = (id, call.function);
+        if is_formed && self.refused_until.is_some() && !is_read(&call.command) {
+            if call.wants_answer {
+                self.answers.push_back((id, Due::Failed { unknown: false }));
             }
-        };
-        let told = event.map(Told::Event).into_iter();
-        let told = told.chain(call.wants_answer.then_some(Told::Answer(id, call.function, answer)));
-        let told: Vec<Told> = told.collect();
-        match waits_for {
-            Some(Which::Gathering) => self.gathering.waiting.extend(told),
-            Some(Which::Writing) => self.writing.waiting.extend(told),
-            None => told.into_iter().for_each(|told| self.release(told)),
+        } else {
+            self.newest = store;
+            let changes = event.is_some() && !matches!(call.command, Command::Send { .. });
+            let waits_for = match &call.command {
+                _ if !is_formed => None,
+                Command::ListAll | Command::ListGroups { .. } => self.newest_batch(),
+                command => {
+                    let group = group_of(command);
+                    if changes {
+                        self.gathering.changed.insert(group.clone());
+                    }
+                    self.batch_of(group)
+                }
+            };
+            let answer = Told::Answer { id, answer, command: call.command.clone(), changes };
+            let told = event.map(Told::Event).into_iter().chain(call.wants_answer.then_some(answer));
+            let told: Vec<Told> = told.collect();
+            match waits_for {
+                Some(Which::Gathering) => self.gathering.waiting.extend(told),
+                Some(Which::Writing) => self.writing.waiting.extend(told),
+                None => told.into_iter().for_each(|told| self.release(told)),
+            }
         }
         let frame = worker::parse(&frame, &self.config.limits);
         self.handle(Input::WorkerFrame { worker: WORKER, frame });
     }
 
     fn persist(&mut self) {
-        let Some(through) = self.in_flight.take() else { return };
-        let Batch { store, waiting, .. } = std::mem::take(&mut self.writing);
-        self.durable = store;
-        waiting.into_iter().for_each(|told| self.release(told));
-        self.handle(Input::Persisted { through });
+        let Some(write) = self.in_flight.take() else { return };
+        self.write(&write);
+        if std::mem::take(&mut self.broken) {
+            self.refused_until = None;
+            let failed = self.failed.drain(..);
+            self.answers.extend(failed.map(|failed| (failed.id, Due::Failed { unknown: false })));
+        } else {
+            let Batch { store, waiting, .. } = std::mem::take(&mut self.writing);
+            self.durable = store;
+            waiting.into_iter().for_each(|told| self.release(told));
+        }
+        self.handle(Input::Persisted { through: write.number });
+    }
+
+    fn write(&mut self, write: &Write) {
+        self.log.extend(write.begins.map(|header| (header, Vec::new())));
+        self.log.last_mut().expect("a file").1.extend_from_slice(&write.bytes);
+    }
+
+    /// The write under way fails, and with it all that gathers.
+    fn fail(&mut self, kept: bool) {
+        let Some(write) = self.in_flight.take() else { return };
+        if kept {
+            self.write(&write);
+        }
+        let again = std::mem::replace(&mut self.broken, true);
+        if again {
+            self.refused_until = Some(self.clock + 3 + 1_000);
+            let failed = self.failed.drain(..);
+            self.answers.extend(failed.map(|failed| (failed.id, Due::Failed { unknown: failed.written })));
+        }
+        self.newest = self.durable.clone();
+        let batches = [&mut self.writing, &mut self.gathering].map(std::mem::take);
+        for (written, Batch { waiting, .. }) in [true, false].into_iter().zip(batches) {
+            for told in waiting {
+                // An event that was not told is none.
+                let Told::Answer { id, command, changes, .. } = told else { continue };
+                if is_read(&command) {
+                    let (answer, _) = self.newest.run(&command);
+                    self.answers.push_back((id, Due::Answer(answer)));
+                } else if again {
+                    self.answers.push_back((id, Due::Failed { unknown: false }));
+                } else {
+                    self.failed.push(Failed { id, written: written && changes });
+                }
+            }
+        }
+        self.handle(Input::PersistFailed { reason: "disk full".to_owned() });
+        assert_eq!(self.in_flight.is_some(), !again, "the first new start is made at once, the next later");
+    }
+
+    fn wait(&mut self) {
+        self.clock += 1_000;
+        self.handle(Input::Tick);
+        assert!(self.refused_until.is_none() || self.in_flight.is_some(), "nobody makes a new start");
     }
 
     fn join(&mut self, session: usize, subscription: &'static str, group: &GroupName, item: Option<&str>) {
@@ -281,14 +379,14 @@ impl World {
         if !self.gathering.changed.is_empty() {
             Some(Which::Gathering)
         } else {
-            self.in_flight.map(|_| Which::Writing)
+            (self.in_flight.is_some() && !self.broken).then_some(Which::Writing)
         }
     }
 
     /// Nothing is left to wait for: this is to be told now.
     fn release(&mut self, told: Told) {
         match told {
-            Told::Answer(id, function, answer) => self.answers.push_back((id, function, answer)),
+            Told::Answer { id, answer, .. } => self.answers.push_back((id, Due::Answer(answer))),
             Told::Event(event) => {
                 for session in self.sessions.iter_mut().filter(|session| !session.behind) {
                     let subscribes = |to: Option<&String>| {
@@ -326,18 +424,25 @@ impl World {
 
     fn carry_out(&mut self, effect: &Effect) {
         match effect {
-            Effect::Persist(batch) => {
-                assert_eq!(batch.position, self.log.len() as u64);
-                self.log.extend_from_slice(&batch.bytes);
-                assert_eq!(self.in_flight.replace(batch.number), None, "one write at a time");
-                self.writing = std::mem::take(&mut self.gathering);
-                self.writing.store = self.newest.clone();
+            Effect::Persist(write) => {
+                if write.begins.is_none() {
+                    let (header, bytes) = self.log.last().expect("a file");
+                    let end = (SegmentHeader::LEN + bytes.len()) as u64;
+                    assert_eq!((write.segment, write.offset), (header.number, end));
+                    assert!(!self.broken, "a file whose write has failed is written again");
+                }
+                assert!(self.refused_until.is_none_or(|until| until <= self.clock), "too early");
+                assert_eq!(self.in_flight.replace(write.clone()), None, "one write at a time");
+                if !self.broken {
+                    self.writing = std::mem::take(&mut self.gathering);
+                    self.writing.store = self.newest.clone();
+                }
             }
             Effect::Reply { invocation_id, .. } => {
                 if let (Some(_), Some(frame)) = (invocation_id, sent(effect)) {
                     let answer = self.answers.pop_front();
-                    let (id, function, answer) = answer.unwrap_or_else(|| panic!("too early: {frame}"));
-                    check_answer(&frame, &id, function, &answer);
+                    let (id, due) = answer.unwrap_or_else(|| panic!("too early: {frame}"));
+                    check_answer(&frame, &id, &due);
                 }
             }
             Effect::Attach { session, channel } => {
@@ -400,12 +505,20 @@ impl Session {
     }
 }
 
-fn check_answer(frame: &str, id: &str, function: &str, expected: &Answer) {
+fn check_answer(frame: &str, (id, function): &Id, due: &Due) {
     let found = Value::parse(frame).unwrap_or_else(|error| panic!("no JSON: {error:?} {frame}"));
     for (name, text) in [("type", "invocationresult"), ("invocation_id", id), ("function_id", function)] {
         assert_eq!(found.get(name), Some(&Value::string(text)), "{frame}");
     }
     let (result, error) = (found.get("result"), found.get("error"));
+    let expected = match due {
+        Due::Answer(expected) => expected,
+        Due::Failed { unknown } => {
+            let message = error.and_then(|error| error.get("message")?.text()).unwrap_or_default();
+            let start = if *unknown { "outcome_unknown: " } else { "nothing was written" };
+            return assert!(message.starts_with(start), "expected {due:?}, got {frame}");
+        }
+    };
     let is_right = match (expected, result, error) {
         (Answer::Nothing, None, None) => true,
         (Answer::Result(expected), Some(result), None) => expected.is_spelled(result),
@@ -442,6 +555,11 @@ fn without_messages(result: &Value) -> Value {
     result
 }
 
+fn is_read(command: &Command) -> bool {
+    use Command::{Get, List, ListAll, ListGroups};
+    matches!(command, Get { .. } | List { .. } | ListGroups { .. } | ListAll)
+}
+
 fn group_of(command: &Command) -> &GroupName {
     match command {
         Command::Set { group, .. }
@@ -454,11 +572,16 @@ fn group_of(command: &Command) -> &GroupName {
     }
 }
 
-fn replay(log: &[u8]) -> Recovered {
-    let (header, rest) = log.split_first_chunk().expect("a log starts with a header");
-    let mut replay = Replay::open(header).expect("the header is whole");
-    replay.push(rest);
+fn replay(log: &[File]) -> Recovered {
+    let headers = log.iter().map(|(header, _)| *header).collect();
+    let mut replay = Replay::new(None, headers).expect("no file is missing");
+    while let Some(part) = replay.next_part() {
+        let (_, bytes) = log.iter().find(|(header, _)| header.number == part.segment).expect("a file");
+        let at = |offset: u64| usize::try_from(offset).expect("a small log") - SegmentHeader::LEN;
+        let until = part.until.map_or(bytes.len(), at);
+        replay.push(&bytes[at(part.from)..until], &mut ()).expect("there is no checkpoint");
+    }
     let recovered = replay.finish().expect("the log is not damaged");
-    assert_eq!((recovered.end, recovered.torn), (log.len() as u64, 0));
+    assert_eq!(recovered.torn, 0);
     recovered
 }

@@ -39,7 +39,7 @@ impl PortAccess {
     }
 }
 
-/// A secret that workers share with the server. It is never shown.
+/// A secret that workers share with the server. It is never shown but to the other side.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -49,6 +49,11 @@ impl Token {
         let text = text.into();
         let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then_some(Token(text))
+    }
+
+    /// The text, for the header of a request.
+    pub(crate) fn shown(&self) -> &str {
+        &self.0
     }
 
     /// Whether this is it. How long the answer takes tells nothing but whether the length is right.

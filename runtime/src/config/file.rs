@@ -5,8 +5,7 @@ use headwater_core::config::{Access, AuthFailure, JoinGate};
 use headwater_core::name::FunctionId;
 
 use super::reader::{Place, Section, one_of};
-use super::{Config, ConfigError, StoreConfig};
-use super::{access, settings};
+use super::{Config, ConfigError, access, settings, storage};
 
 /// What an entry of the file configures.
 #[derive(Clone, Copy, PartialEq)]
@@ -101,7 +100,7 @@ fn read_streams(section: &Section, config: &mut Config) -> Result<(), ConfigErro
         config.access.stream_origins = access::read_stream_origins(&place)?;
     }
     if let Some(adapter) = section.get("adapter") {
-        config.store = read_adapter(&adapter.section("a mapping with `class` or `name`, and `config`")?)?;
+        read_adapter(&adapter.section("a mapping with `class` or `name`, and `config`")?, config)?;
     }
     Ok(())
 }
@@ -122,36 +121,13 @@ fn read_access(section: &Section, access: &mut Access) -> Result<(), ConfigError
     Ok(())
 }
 
-fn read_adapter(adapter: &Section) -> Result<StoreConfig, ConfigError> {
+fn read_adapter(adapter: &Section, config: &mut Config) -> Result<(), ConfigError> {
     let (spelling, kind) = kind(adapter, ADAPTERS, NO_REDIS)?;
     if kind == Adapter::Redis {
         return Err(spelling.error(NO_REDIS));
     }
     adapter.only(&["class", "name", "config"])?;
-    read_kv(&adapter.section("config", "a mapping of settings")?)
-}
-
-fn read_kv(section: &Section) -> Result<StoreConfig, ConfigError> {
-    section.only(&["store_method", "file_path"])?;
-    let path = match section.get("file_path") {
-        Some(place) => Some(place.text("the path of a folder")?),
-        None => None,
-    };
-    let Some(place) = section.get("store_method") else {
-        return Ok(file_based(path));
-    };
-    let expected = "`file_based` or `in_memory`";
-    let method = place.text(expected)?;
-    match method.as_str() {
-        "file_based" => Ok(file_based(path)),
-        // A path is fine here: `store_method: ${STORE:file_based}` switches one file between both.
-        "in_memory" => Ok(StoreConfig::InMemory),
-        _ => Err(place.unexpected(expected, &method)),
-    }
-}
-
-fn file_based(path: Option<String>) -> StoreConfig {
-    path.map_or_else(StoreConfig::default, |path| StoreConfig::FileBased { path: path.into() })
+    storage::read(&adapter.section("config", "a mapping of settings")?, config)
 }
 
 /// Spellings of one thing in several generations of the format: key, text, meaning.

@@ -3,13 +3,14 @@
 //! [`Config::parse`] goes through four steps, each in its file: the YAML becomes plain values (`yaml`), typed
 //! access to them knows the path of every key (`reader`) and fills in environment variables (`env`), and the
 //! shapes that a file may have (`file`) end up as one [`Config`], Headwater's own settings included
-//! (`settings`, `access`). A variable is filled in after the YAML was read: its text never changes the file's structure.
+//! (`settings`, `storage`, `access`). A variable is filled in after the YAML was read: its text never changes the file's structure.
 
 mod access;
 mod env;
 mod file;
 mod reader;
 mod settings;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -36,6 +37,9 @@ pub struct Config {
     pub access: PortAccess,
     /// Where items are kept.
     pub store: StoreConfig,
+    /// How much memory the items may take, in bytes; instead of what the core's configuration says. `None` is a quarter
+    /// of the machine's.
+    pub cache_bytes: Option<usize>,
     /// What changes behaviour: limits and timeouts of the core.
     pub core: CoreConfig,
     /// Limits and timeouts of connections and queues.
@@ -56,9 +60,9 @@ pub struct Listen {
 pub enum StoreConfig {
     /// In memory: gone when the server stops.
     InMemory,
-    /// In a log on disk, safe before anything is acknowledged. The default, in `./data`.
+    /// In a folder on disk, and by default safe there before anything is acknowledged. The default, in `./data`.
     FileBased {
-        /// The folder of the log, relative to the working directory. Created at the start when missing.
+        /// The folder, relative to the working directory. Created at the start when missing.
         path: PathBuf,
     },
 }
@@ -97,6 +101,7 @@ impl Default for Config {
             workers: Listen { host: "127.0.0.1".into(), port: 49134 },
             access: PortAccess::default(),
             store: StoreConfig::default(),
+            cache_bytes: None,
             core: CoreConfig::default(),
             net: NetConfig::default(),
         }

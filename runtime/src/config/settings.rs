@@ -18,6 +18,7 @@ enum Unit {
     NameBytes,
     ValueBytes,
     GroupBytes,
+    FileBytes,
     Levels,
     Count,
 }
@@ -30,6 +31,8 @@ impl Unit {
             Unit::ValueBytes => ("a whole number of bytes", 1..=Limits::MAX_VALUE_BYTES as u64),
             // Less would be all frame and no item.
             Unit::GroupBytes => ("a whole number of bytes", 65_536..=u32::MAX.into()),
+            // Each file costs two more syncs.
+            Unit::FileBytes => ("a whole number of bytes", 4_096..=1 << 40),
             // Whoever parses a value needs stack for each level.
             Unit::Levels => ("a whole number of levels", 1..=1_024),
             Unit::Count => ("a whole number", 1..=100_000_000),
@@ -89,8 +92,8 @@ pub(super) fn read_listen(
 }
 
 fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError> {
-    let (core, net) = (&mut config.core.limits, &mut config.net);
-    let limits: [Limit; 18] = [
+    let (core, net, storage) = (&mut config.core.limits, &mut config.net, &mut config.core.storage);
+    let limits: [Limit; 20] = [
         ("name_bytes", &mut core.name_bytes, Unit::NameBytes),
         ("value_bytes", &mut core.value_bytes, Unit::ValueBytes),
         ("group_bytes", &mut core.group_bytes, Unit::GroupBytes),
@@ -109,13 +112,19 @@ fn read_limits(section: &Section, config: &mut Config) -> Result<(), ConfigError
         ("worker_outbox_bytes", &mut net.worker_outbox_bytes, Unit::Bytes),
         ("inbox", &mut net.inbox, Unit::Count),
         ("commit_backlog_bytes", &mut net.commit_backlog_bytes, Unit::Bytes),
+        ("segment_bytes", &mut storage.segment_bytes, Unit::FileBytes),
+        ("checkpoint_log_bytes", &mut storage.checkpoint_log_bytes, Unit::FileBytes),
     ];
-    section.only(&limits.each_ref().map(|(key, ..)| *key))?;
+    let known: Vec<&str> = limits.iter().map(|(key, ..)| *key).chain(["cache_bytes"]).collect();
+    section.only(&known)?;
     for (key, limit, unit) in limits {
         if let Some(place) = section.get(key) {
             let (what, range) = unit.expected();
             *limit = number(&place, what, range)?;
         }
+    }
+    if let Some(place) = section.get("cache_bytes") {
+        config.cache_bytes = Some(number(&place, "a whole number of bytes", 1..=1 << 40)?);
     }
     Ok(())
 }
@@ -126,6 +135,7 @@ fn read_timeouts(section: &Section, config: &mut Config) -> Result<(), ConfigErr
         ("call_ms", &mut core.call_ms, 1),
         // Zero: a stop waits for nobody.
         ("stop_ms", &mut core.stop_ms, 0),
+        ("load_ms", &mut config.core.storage.load_ms, 1),
         ("auth_ms", &mut core.auth_ms, 1),
         // Zero: what a worker that vanished leaves behind is not waited for.
         ("gate_grace_ms", &mut core.gate_grace_ms, 0),

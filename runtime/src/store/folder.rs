@@ -6,6 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use headwater_core::log::SegmentNumber;
+
+use super::checkpoint::CHECKPOINT_FILE;
 use super::{Disk, DiskFile, OpenError};
 
 /// A folder that this process alone uses, for as long as this value or one of its clones lives.
@@ -48,9 +51,32 @@ impl Folder {
         Ok(Folder(Arc::new(Locked { path: path.to_owned(), _lock: lock })))
     }
 
+    /// Locks a folder that is there and holds something of a store; `None` of any other, which is left as it is.
+    pub fn lock_store(path: &Path) -> Result<Option<Folder>, OpenError> {
+        match holds_store(path) {
+            Ok(true) => Folder::lock(path).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(OpenError::Io { doing: "read the folder", error }),
+        }
+    }
+
     fn path_of(&self, name: &str) -> PathBuf {
         self.0.path.join(name)
     }
+}
+
+fn holds_store(path: &Path) -> io::Result<bool> {
+    if !path.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let is_log = |name: &str| SegmentNumber::of_file(name).is_some();
+        if name == CHECKPOINT_FILE || name.to_str().is_some_and(is_log) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes a folder and those above it that are missing, and makes their names durable.

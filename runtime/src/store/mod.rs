@@ -1,15 +1,19 @@
-//! The embedded store's files: opening and recovering the log, and writing it.
+//! The embedded store's files: opening them after whatever happened, and writing the log and the checkpoint.
 
+pub mod checkpoint;
 mod folder;
+mod log;
 mod open;
+pub mod repair;
 mod writer;
 
 use std::fmt::Debug;
 use std::io;
 
 pub use folder::Folder;
-pub use open::{OpenError, Opened, open};
-pub(crate) use writer::write_log;
+pub use log::Log;
+pub use open::{OpenError, Opened, open, read};
+pub(crate) use writer::{LogTask, write_log};
 
 /// A folder that holds the store's files. What was written is durable only once it was synced; a name only once the
 /// folder was. Clones are the same folder.
@@ -34,6 +38,12 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
 
     /// Makes the names of files durable.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// By how many bytes a file of the log grows at once, at least one: a sync that has no new place to write down is
+    /// one write of the disk.
+    fn growth(&self) -> u64 {
+        1 << 20
+    }
 }
 
 /// An open file of a [`Disk`]. It may be used by several threads at once.

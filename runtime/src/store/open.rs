@@ -1,10 +1,16 @@
-//! Opening the log: a new one is made whole or not at all; one that is there is read back.
+//! Opening a store: what the checkpoint and the log hold is put together again, and nothing is changed before it is known
+//! to be whole.
 
 use std::io;
+use std::path::Path;
 
-use headwater_core::log::{FileHeader, HeaderError};
-use headwater_core::store::{Damage, Recovered, Replay};
+use headwater_core::log::{Epoch, HeaderError, Salt, SegmentHeader, SegmentNumber};
+use headwater_core::name::GroupPath;
+use headwater_core::store::saved::SavedGroup;
+use headwater_core::store::{Base, Damage, Part, Recovered, Replay, Unreadable};
 
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::log::Log;
 use super::{Disk, DiskFile, read_some};
 
 /// Why a store can't be opened. The sentences name no folder: the caller knows which it is.
@@ -26,60 +32,153 @@ pub enum OpenError {
         /// What the system said.
         error: io::Error,
     },
-    /// The log is of a format that can't be read.
-    #[error("{LOG_FILE}: {0}. Nothing was changed")]
-    Header(#[from] HeaderError),
+    /// A file of the log is of a format that can't be read, or its start is damaged.
+    #[error("{file}: {error}. No data was changed")]
+    Header {
+        /// Its name.
+        file: String,
+        /// What it is.
+        error: HeaderError,
+    },
     /// The log was changed after it was written.
-    #[error(
-        "{LOG_FILE}: {0}. Nothing was changed: restore the folder from a backup, or move it away to start empty"
-    )]
+    #[error("{0}. No data was changed")]
     Damaged(#[from] Damage),
+    /// The checkpoint can't be read.
+    #[error("{error}. No data was changed")]
+    Checkpoint {
+        /// Why.
+        #[from]
+        error: CheckpointError,
+    },
+    /// A group that the log goes on with can't be read from the checkpoint.
+    #[error("{0}. No data was changed")]
+    Unreadable(#[from] Unreadable),
 }
 
-/// A log, ready to be written.
+impl OpenError {
+    /// What to do about damage of the store in this folder; nothing for other errors.
+    pub fn hint(&self, folder: &Path) -> String {
+        let damaged = match self {
+            OpenError::Header { error, .. } => matches!(error, HeaderError::NotALog),
+            OpenError::Checkpoint { error } => {
+                matches!(error, CheckpointError::Damaged(_) | CheckpointError::Entry { .. })
+            }
+            OpenError::Damaged(_) | OpenError::Unreadable(_) => true,
+            OpenError::InUse { .. } | OpenError::Io { .. } => false,
+        };
+        match damaged {
+            true => format!(
+                "; restore the folder from a backup, or run `headwater repair --data {}`, which says what would be lost",
+                folder.display()
+            ),
+            false => String::new(),
+        }
+    }
+}
+
+/// A store, ready to be used.
 #[derive(Debug)]
-pub struct Opened<F> {
-    /// The log's file.
-    pub file: F,
+pub struct Opened<D: Disk> {
+    /// Its log, to be written.
+    pub log: Log<D>,
+    /// Its checkpoint.
+    pub checkpoint: Checkpoint<D>,
     /// What it holds.
     pub recovered: Recovered,
 }
 
-/// The log's only segment.
-const LOG_FILE: &str = "00000001.log";
-/// Where a new segment is made, until it is whole.
-const NEW_LOG_FILE: &str = "new.log";
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
 
-/// Opens the log of a folder, or makes one that starts with `header`.
-pub fn open<D: Disk>(disk: &D, header: FileHeader) -> Result<Opened<D::File>, OpenError> {
+/// Opens the store of a folder, to go on with it. An empty folder is an empty store. `random` is for the name of a new
+/// history, if it needs one.
+pub fn open<D: Disk>(disk: &D, random: [u8; 32]) -> Result<Opened<D>, OpenError> {
     let failed = |doing: &'static str| move |error| OpenError::Io { doing, error };
-    match disk.open(LOG_FILE).map_err(failed("open the log"))? {
-        Some(file) => {
-            let recovered = replay(&file)?;
-            file.set_len(recovered.end).map_err(failed("cut off the torn end of the log"))?;
-            make_durable(&file, recovered.last_batch, recovered.end)
-                .and_then(|()| disk.sync_names())
-                .map_err(failed("sync the log"))?;
-            Ok(Opened { file, recovered })
+    let (checkpoint, mut recovered) = read(disk)?;
+    if let Some(part) = recovered.last_batch {
+        write_again(disk, part).map_err(failed("sync the log"))?;
+    }
+    disk.sync_names().map_err(failed("sync the folder"))?;
+    let mut log = Log::new(disk.clone(), &disk.list().map_err(failed("read the folder"))?);
+    if recovered.epoch.is_none() {
+        let (epoch, rest) = random.split_first_chunk::<16>().expect("half of 32 bytes");
+        let salt = Salt(*rest.first_chunk().expect("a quarter of 32 bytes"));
+        let header = recovered.begin_epoch(Epoch::from_random(u128::from_le_bytes(*epoch)), salt);
+        log.begin(&header, &[]).map_err(failed("begin the log"))?;
+    }
+    Ok(Opened { log, checkpoint, recovered })
+}
+
+/// Reads the store of a folder, as it is. Part of it may not be durable.
+pub fn read<D: Disk>(disk: &D) -> Result<(Checkpoint<D>, Recovered), OpenError> {
+    let files = disk.list().map_err(|error| OpenError::Io { doing: "read the folder", error })?;
+    let headers = read_headers(disk, &files)?;
+    let (checkpoint, found) = Checkpoint::open(disk.clone())?;
+    let mut replay = Replay::new(found, headers)?;
+    let mut base = FromCheckpoint(&checkpoint);
+    while let Some(part) = replay.next_part() {
+        read_part(disk, part, |bytes| Ok(replay.push(bytes, &mut base)?))?;
+    }
+    Ok((checkpoint, replay.finish()?))
+}
+
+/// The headers of all files of the log.
+pub(super) fn read_headers<D: Disk>(disk: &D, files: &[String]) -> Result<Vec<SegmentHeader>, OpenError> {
+    let segments = files.iter().filter_map(|name| SegmentNumber::of_file(name));
+    segments.map(|number| read_header(disk, number)).collect()
+}
+
+pub(super) fn read_header<D: Disk>(disk: &D, number: SegmentNumber) -> Result<SegmentHeader, OpenError> {
+    let mut bytes = [0; SegmentHeader::LEN];
+    let mut filled = 0;
+    let part = Part { segment: number, from: 0, until: Some(SegmentHeader::LEN as u64) };
+    read_part(disk, part, |read| {
+        bytes[filled..filled + read.len()].copy_from_slice(read);
+        filled += read.len();
+        Ok(())
+    })?;
+    let header = match SegmentHeader::decode(&bytes) {
+        Ok(header) if header.number != number => Err(HeaderError::NotALog),
+        decoded => decoded,
+    };
+    header.map_err(|error| OpenError::Header { file: number.file_name(), error })
+}
+
+/// Reads a part of a file, piece by piece; less if the file ends before it.
+pub(super) fn read_part<D: Disk>(
+    disk: &D,
+    part: Part,
+    mut take: impl FnMut(&[u8]) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    let failed = |error| OpenError::Io { doing: "read the log", error };
+    let name = part.segment.file_name();
+    let file =
+        disk.open(&name).and_then(|file| file.ok_or(io::ErrorKind::NotFound.into())).map_err(failed)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let mut offset = part.from;
+    loop {
+        let left = part.until.map_or(u64::MAX, |until| until.saturating_sub(offset));
+        let most = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let len = read_some(&file, offset, &mut buffer[..most]).map_err(failed)?;
+        if len == 0 {
+            return Ok(());
         }
-        None => {
-            let file = create(disk, header).map_err(failed("create the log"))?;
-            Ok(Opened { file, recovered: Recovered::empty(header) })
-        }
+        take(&buffer[..len])?;
+        offset += len as u64;
     }
 }
 
 /// What the last process wrote and did not get to sync was read like the rest, and is shown like the rest from now on:
 /// so it must be as safe. If its sync failed, the system takes what it kept in memory for written: only writing it
 /// again makes the next sync write it.
-fn make_durable(file: &impl DiskFile, last_batch: u64, end: u64) -> io::Result<()> {
+fn write_again<D: Disk>(disk: &D, part: Part) -> io::Result<()> {
+    let file = disk.open(&part.segment.file_name())?.ok_or(io::ErrorKind::NotFound)?;
     let mut buffer = vec![0; READ_BYTES];
-    let mut offset = last_batch;
-    while offset < end {
-        let most = usize::try_from(end - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
-        let len = read_some(file, offset, &mut buffer[..most])?;
+    let mut offset = part.from;
+    let until = part.until.unwrap_or(u64::MAX);
+    while offset < until {
+        let most = usize::try_from(until - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let len = read_some(&file, offset, &mut buffer[..most])?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -89,180 +188,11 @@ fn make_durable(file: &impl DiskFile, last_batch: u64, end: u64) -> io::Result<(
     file.sync()
 }
 
-fn create<D: Disk>(disk: &D, header: FileHeader) -> io::Result<D::File> {
-    let file = disk.create(NEW_LOG_FILE)?;
-    file.write_at(0, &header.encode())?;
-    file.sync()?;
-    disk.rename(NEW_LOG_FILE, LOG_FILE)?;
-    disk.sync_names()?;
-    Ok(file)
-}
+/// The groups of a checkpoint that the log goes on with.
+pub(super) struct FromCheckpoint<'a, D: Disk>(pub(super) &'a Checkpoint<D>);
 
-fn replay(file: &impl DiskFile) -> Result<Recovered, OpenError> {
-    let mut header = [0; FileHeader::LEN];
-    let mut buffer = vec![0; READ_BYTES];
-    let mut replay = None;
-    let mut offset = 0;
-    loop {
-        let space = if replay.is_none() { &mut header[..] } else { &mut buffer[..] };
-        let len =
-            read_some(file, offset, space).map_err(|error| OpenError::Io { doing: "read the log", error })?;
-        match &mut replay {
-            None if len == header.len() => replay = Some(Replay::open(&header)?),
-            None => return Err(HeaderError::NotALog.into()),
-            Some(replay) if len > 0 => replay.push(&buffer[..len]),
-            Some(_) => break,
-        }
-        offset += len as u64;
-    }
-    let Some(replay) = replay else { return Err(HeaderError::NotALog.into()) };
-    Ok(replay.finish()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-    use headwater_core::config::{CoreConfig, Limits};
-    use headwater_core::key::WorkerKey;
-    use headwater_core::log::Salt;
-    use headwater_core::rng::Uuid;
-    use headwater_core::time::{Mono, Now, WallMs};
-    use headwater_core::wire::worker;
-    use headwater_core::{Core, Effect, Input};
-
-    use super::*;
-
-    /// A disk with the log in it. Clones are the same disk.
-    #[derive(Clone, Debug, Default)]
-    struct FakeDisk(Arc<Mutex<FakeLog>>);
-
-    #[derive(Debug, Default)]
-    struct FakeLog {
-        /// What is read: the system's memory.
-        cached: Vec<u8>,
-        /// What a power loss leaves.
-        safe: Vec<u8>,
-        /// What a sync writes. A sync that fails takes it for written, as Linux does.
-        dirty: Vec<(usize, Vec<u8>)>,
-    }
-
-    impl FakeDisk {
-        fn log(&self) -> MutexGuard<'_, FakeLog> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-
-        fn fail_sync(&self) {
-            self.log().dirty.clear();
-        }
-
-        fn lose_power(&self) {
-            let mut log = self.log();
-            log.dirty.clear();
-            log.cached = log.safe.clone();
-        }
-    }
-
-    impl Disk for FakeDisk {
-        type File = FakeDisk;
-
-        fn list(&self) -> io::Result<Vec<String>> {
-            Ok(vec![LOG_FILE.to_owned()])
-        }
-
-        fn open(&self, _name: &str) -> io::Result<Option<FakeDisk>> {
-            Ok(Some(self.clone()).filter(|disk| !disk.log().cached.is_empty()))
-        }
-
-        fn create(&self, _name: &str) -> io::Result<FakeDisk> {
-            Ok(self.clone())
-        }
-
-        fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn remove(&self, _name: &str) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn sync_names(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl DiskFile for FakeDisk {
-        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-            let log = self.log();
-            let rest = &log.cached[usize::try_from(offset).expect("a small log")..];
-            let len = rest.len().min(buffer.len());
-            buffer[..len].copy_from_slice(&rest[..len]);
-            Ok(len)
-        }
-
-        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-            let (mut log, offset) = (self.log(), usize::try_from(offset).expect("a small log"));
-            let end = log.cached.len().max(offset + bytes.len());
-            log.cached.resize(end, 0);
-            log.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
-            log.dirty.push((offset, bytes.to_vec()));
-            Ok(())
-        }
-
-        fn len(&self) -> io::Result<u64> {
-            Ok(self.log().cached.len() as u64)
-        }
-
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.log().cached.resize(usize::try_from(len).expect("a small log"), 0);
-            Ok(())
-        }
-
-        fn sync(&self) -> io::Result<()> {
-            let mut log = self.log();
-            let len = log.cached.len();
-            log.safe.resize(len, 0);
-            for (offset, bytes) in std::mem::take(&mut log.dirty) {
-                log.safe[offset..offset + bytes.len()].copy_from_slice(&bytes);
-            }
-            Ok(())
-        }
-    }
-
-    fn open(disk: &FakeDisk) -> Opened<FakeDisk> {
-        super::open(disk, FileHeader { epoch: Uuid::from_random(7), salt: Salt([7; 8]) })
-            .expect("the log can be opened")
-    }
-
-    /// Opens the store and writes an item, without a sync.
-    fn write(disk: &FakeDisk, item: &str, bytes: usize) {
-        let Opened { file, recovered } = open(disk);
-        let now = Now { mono: Mono(0), wall: WallMs(1) };
-        let mut core = Core::recovered(CoreConfig::default(), [1; 32], now, recovered);
-        let data = "x".repeat(bytes);
-        let frame = format!(
-            r#"{{"type":"invokefunction","function_id":"stream::set",
-                 "data":{{"stream_name":"s","group_id":"g","item_id":"{item}","data":"{data}"}}}}"#
-        );
-        let frame = worker::parse(&frame, &Limits::default());
-        let mut effects = Vec::new();
-        core.handle(now, Input::WorkerFrame { worker: WorkerKey(1), frame }, &mut effects);
-        for effect in effects {
-            if let Effect::Persist(batch) = effect {
-                file.write_at(batch.position, &batch.bytes).expect("the disk takes it");
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_failed_sync_left_in_memory_only_is_safe_once_the_store_is_open() {
-        let disk = FakeDisk::default();
-        write(&disk, "first", 10);
-        open(&disk);
-        write(&disk, "last", 3 * READ_BYTES);
-        disk.fail_sync();
-        assert_eq!(open(&disk).recovered.items(), 2, "both can be read");
-        disk.lose_power();
-        assert_eq!(open(&disk).recovered.items(), 2, "and what was read once is there for good");
+impl<D: Disk> Base for FromCheckpoint<'_, D> {
+    fn group(&mut self, path: &GroupPath) -> Result<Option<SavedGroup>, Unreadable> {
+        self.0.load_group(path).map_err(|error| Unreadable(error.to_string()))
     }
 }

@@ -23,6 +23,18 @@ pub(super) enum Change {
 const SECTOR: usize = 512;
 
 impl Contents {
+    /// A file whose contents are all safe.
+    pub(super) fn safe(bytes: Vec<u8>) -> Contents {
+        Contents { now: bytes.clone(), synced: bytes, unsynced: Vec::new() }
+    }
+
+    /// Whether the next sync makes the start of a segment of the log safe.
+    pub(super) fn begins_segment(&self) -> bool {
+        self.unsynced.iter().any(
+            |change| matches!(change, Change::Write { offset: 0, bytes } if bytes.starts_with(b"HEADWATR")),
+        )
+    }
+
     pub(super) fn change(&mut self, change: Change) {
         change.apply(&mut self.now);
         self.unsynced.push(change);

@@ -43,6 +43,8 @@ pub(super) enum Operation {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     faults: Vec<Fault>,
+    /// How many operations there were.
+    pub(super) operations: u64,
     /// How many operations have failed.
     pub(super) failed: u64,
 }
@@ -65,6 +67,7 @@ impl Faults {
 
     /// Counts an operation, and says why it fails if it does.
     pub(super) fn meet(&mut self, operation: Operation) -> Option<Failure> {
+        self.operations += 1;
         let mut failure = None;
         for fault in &mut self.faults {
             if fault.after > 0 {

@@ -6,6 +6,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +26,7 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
     power: Power,
     syncing: Syncing,
+    growth: u64,
 }
 
 /// What a sync does.
@@ -32,8 +34,16 @@ pub struct SimDisk {
 pub enum Syncing {
     /// It makes what was written durable.
     Honest,
-    /// It says so and does nothing: what leaving out the `fdatasync` amounts to.
+    /// It says so and does nothing, be it a file or the names: what leaving out every sync amounts to.
     Lying,
+    /// That of a file does nothing: what leaving out the `fdatasync` amounts to.
+    NotFiles,
+    /// That of the names does nothing: what leaving out the sync of the folder amounts to.
+    NotNames,
+    /// That of a new segment of the log does nothing if something has failed before: a fence that may not be there.
+    NotFences,
+    /// One that fails is simply tried again: what writing on in a segment that has failed amounts to.
+    Again,
 }
 
 #[derive(Debug, Default)]
@@ -42,12 +52,19 @@ struct State {
     files: Vec<Contents>,
     names: Names,
     faults: Faults,
+    /// Something has failed since the last segment of the log was begun.
+    fence_is_due: bool,
 }
 
 impl SimDisk {
     /// An empty disk, which stops working when its machine's power is off.
     pub fn new(power: Power, syncing: Syncing) -> SimDisk {
-        SimDisk { state: Arc::default(), power, syncing }
+        SimDisk { state: Arc::default(), power, syncing, growth: 4_096 }
+    }
+
+    /// The same disk, on which files of the log grow by so many bytes at once.
+    pub fn growing_by(self, growth: u64) -> SimDisk {
+        SimDisk { growth, ..self }
     }
 
     /// What a power loss leaves: all that was synced, and of the rest whatever `random` draws: nothing, the first
@@ -81,6 +98,29 @@ impl SimDisk {
         self.state().faults.failed
     }
 
+    /// How many operations it was asked for so far while there was power; reading is none.
+    pub fn operations(&self) -> u64 {
+        self.state().faults.operations
+    }
+
+    /// What a process reads that starts now, by name.
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = &*self.state();
+        state.names.now.iter().map(|(name, file)| (name.clone(), state.files[*file].now.clone())).collect()
+    }
+
+    /// A disk that holds these files, and all of it is safe.
+    pub fn holding(files: &BTreeMap<String, Vec<u8>>) -> SimDisk {
+        let disk = SimDisk::new(Power::default(), Syncing::Honest);
+        for (name, bytes) in files {
+            let state = &mut *disk.state();
+            state.names.change(NameChange::Create { name: name.clone(), file: state.files.len() });
+            state.files.push(Contents::safe(bytes.clone()));
+            state.names.sync();
+        }
+        disk
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,6 +137,7 @@ impl SimDisk {
             match state.faults.meet(operation) {
                 None => Ok(done(state)),
                 Some(Failure { error, random }) => {
+                    state.fence_is_due = true;
                     otherwise(state, random);
                     Err(error)
                 }
@@ -150,11 +191,15 @@ impl Disk for SimDisk {
 
     fn sync_names(&self) -> io::Result<()> {
         let sync = |state: &mut State| {
-            if self.syncing == Syncing::Honest {
+            if !matches!(self.syncing, Syncing::Lying | Syncing::NotNames) {
                 state.names.sync();
             }
         };
         self.operate(Operation::Sync, sync, |_, _| ())
+    }
+
+    fn growth(&self) -> u64 {
+        self.growth
     }
 }
 
@@ -200,12 +245,20 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let sync = |state: &mut State| {
-            if self.disk.syncing == Syncing::Honest {
-                state.files[self.file].sync();
+            let file = &mut state.files[self.file];
+            match self.disk.syncing {
+                Syncing::Lying | Syncing::NotFiles => {}
+                Syncing::NotFences if state.fence_is_due && file.begins_segment() => {
+                    state.fence_is_due = false;
+                }
+                _ => file.sync(),
             }
         };
         let fail = |state: &mut State, mut random| state.files[self.file].fail_sync(&mut random);
-        self.disk.operate(Operation::Sync, sync, fail)
+        match self.disk.operate(Operation::Sync, sync, fail) {
+            Err(_) if self.disk.syncing == Syncing::Again => self.disk.operate(Operation::Sync, sync, fail),
+            done => done,
+        }
     }
 }
 

@@ -35,6 +35,18 @@ async fn what_was_acknowledged_or_seen_survives_kill_9_at_any_moment() {
     survive(Load { groups: 4, watched: 4, items: 4 }, json!({})).await;
 }
 
+#[tokio::test]
+async fn so_it_is_while_checkpoints_are_made_all_the_time() {
+    let limits = json!({ "segment_bytes": 65_536, "checkpoint_log_bytes": 65_536 });
+    survive(Load { groups: 4, watched: 4, items: 4 }, limits).await;
+}
+
+#[tokio::test]
+async fn so_it_is_when_little_of_it_fits_into_memory() {
+    let limits = json!({ "segment_bytes": 262_144, "checkpoint_log_bytes": 262_144, "cache_bytes": 100_000 });
+    survive(Load { groups: 300, watched: 8, items: 4 }, limits).await;
+}
+
 /// What is written to.
 #[derive(Clone, Copy)]
 struct Load {

@@ -8,7 +8,7 @@ mod tests;
 
 pub use snapshot::{Item, Snapshot};
 
-use entries::{Entries, Entry};
+use entries::Entry;
 
 use crate::json::{Json, quoted_len};
 use crate::log::Revision;
@@ -33,17 +33,8 @@ impl Root {
         Root { stamp, ..Root::default() }
     }
 
-    /// A group as it was saved: its items in creation order, each with the revision that created it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "checkpoints are not read yet"))]
-    pub(super) fn restored(
-        items: Vec<(Revision, Item)>,
-        revision: Revision,
-        stamp: Stamp,
-        reserved: Stamp,
-    ) -> Root {
-        let bytes = items.iter().map(|(_, item)| weight(&item.id, &item.value)).sum();
-        let entries: Vec<Entry> = items.into_iter().map(|(created, item)| Entry { created, item }).collect();
-        let snapshot = Snapshot { entries: Entries::from_ordered(entries), bytes };
+    /// A group as it was saved.
+    pub(super) fn restored(snapshot: Snapshot, revision: Revision, stamp: Stamp, reserved: Stamp) -> Root {
         Root { snapshot, revision, stamp, reserved }
     }
 

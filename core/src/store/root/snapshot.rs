@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::AROUND;
-use super::entries::Entries;
+use super::entries::{Entries, Entry};
+use super::{AROUND, weight};
 use crate::json::Json;
 use crate::log::Revision;
 use crate::name::ItemId;
@@ -28,6 +28,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// These items, which are in creation order, each with the revision that created it.
+    pub fn of(items: Vec<(Revision, Item)>) -> Snapshot {
+        let bytes = items.iter().map(|(_, item)| weight(&item.id, &item.value)).sum();
+        let entries: Vec<Entry> = items.into_iter().map(|(created, item)| Entry { created, item }).collect();
+        Snapshot { entries: Entries::from_ordered(entries), bytes }
+    }
+
     /// The items in creation order.
     pub fn iter(&self) -> impl Iterator<Item = &Item> {
         self.entries.iter().map(|entry| &entry.item)

@@ -60,7 +60,7 @@ fn check(root: &Root, model: &Model) {
         let at = model.items.binary_search_by_key(&revision, |(created, _)| *created).ok();
         assert_eq!(snapshot.created(revision), at.map(|at| &model.items[at].1), "created by {revision:?}");
     }
-    let restored = Root::restored(items, root.revision, root.stamp, root.reserved);
+    let restored = Root::restored(Snapshot::of(items), root.revision, root.stamp, root.reserved);
     assert_eq!(restored.snapshot(), snapshot);
     assert_eq!(restored.snapshot().bytes(), bytes);
 }
@@ -131,7 +131,7 @@ impl History {
             Step::Keep => self.kept.push((self.root.clone(), self.model.clone())),
             Step::Restore => {
                 let Model { items, revision, stamp } = self.model.clone();
-                self.root = Root::restored(items, revision, stamp, Stamp(0));
+                self.root = Root::restored(Snapshot::of(items), revision, stamp, Stamp(0));
             }
         }
     }
@@ -179,7 +179,7 @@ fn filled(items: usize) -> History {
 fn snapshots_are_equal_if_their_items_are_whatever_form_they_are_kept_in() {
     let mut shrunk = filled(FEW + 1);
     shrunk.take(&Step::Reach(FEW, 0));
-    let few = Root::restored(shrunk.model.items.clone(), Revision(1), Stamp(1), Stamp(1));
+    let few = Root::restored(Snapshot::of(shrunk.model.items.clone()), Revision(1), Stamp(1), Stamp(1));
     assert!(shrunk.root.snapshot().memory() > few.snapshot().memory(), "two forms");
     assert_eq!(shrunk.root.snapshot(), few.snapshot());
     for (root, model) in [(few, shrunk.model.clone()), (shrunk.root, shrunk.model)] {

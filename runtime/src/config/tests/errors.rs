@@ -116,12 +116,12 @@ fn an_unknown_key_is_refused_with_the_known_ones() {
     headwater.yaml: [0].config.prot: unknown key; expected `host`, `port`, `auth_function`, `auth_failure`, `join_gate`, `allowed_origins` or `adapter`
     headwater.yaml: [0].config["a\nb"]: unknown key; expected `host`, `port`, `auth_function`, `auth_failure`, `join_gate`, `allowed_origins` or `adapter`
     headwater.yaml: [0].config.adapter.path: unknown key; expected `class`, `name` or `config`
-    headwater.yaml: [0].config.adapter.config.redis_url: unknown key; expected `store_method` or `file_path`
+    headwater.yaml: [0].config.adapter.config.redis_url: unknown key; expected `store_method`, `file_path`, `durability` or `save_interval_ms`
     "#);
     assert_snapshot!(own_errors(&["port: 1", "limits: {frames: 1}", "timeouts: {call: 1}"]), @r"
     headwater.yaml: modules[0].config.port: unknown key; expected `worker_host`, `worker_port`, `worker_token`, `worker_origins`, `insecure`, `limits` or `timeouts`
-    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `trigger_events`, `trigger_bytes`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox` or `commit_backlog_bytes`
-    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `auth_ms`, `gate_grace_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
+    headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `trigger_events`, `trigger_bytes`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox`, `commit_backlog_bytes`, `segment_bytes`, `checkpoint_log_bytes` or `cache_bytes`
+    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `load_ms`, `auth_ms`, `gate_grace_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
     ");
 }
 
@@ -144,6 +144,11 @@ fn a_value_of_another_type_is_refused() {
         "adapter: {name: kv, config: {store_method: on_disk}}",
         "adapter: {name: kv, config: {store_method: no}}",
         "adapter: {name: kv, config: {file_path: 5}}",
+        "adapter: {name: kv, config: {durability: fsync}}",
+        "adapter: {name: kv, config: {durability: in_memory, store_method: file_based}}",
+        "adapter: {name: kv, config: {durability: sync, store_method: in_memory}}",
+        "adapter: {name: kv, config: {save_interval_ms: 100}}",
+        "adapter: {name: kv, config: {durability: interval, save_interval_ms: 0}}",
     ]), @r#"
     headwater.yaml: [0].config.port: expected a port from 0 to 65535, found the text "text"
     headwater.yaml: [0].config.port: expected a port from 0 to 65535, found the text "3112"
@@ -161,6 +166,11 @@ fn a_value_of_another_type_is_refused() {
     headwater.yaml: [0].config.adapter.config.store_method: expected `file_based` or `in_memory`, found the text "on_disk"
     headwater.yaml: [0].config.adapter.config.store_method: expected `file_based` or `in_memory`, found the text "no"
     headwater.yaml: [0].config.adapter.config.file_path: expected the path of a folder, found the number 5
+    headwater.yaml: [0].config.adapter.config.durability: expected `sync`, `interval` or `in_memory`, found the text "fsync"
+    headwater.yaml: [0].config.adapter.config.durability: expected `sync` or `interval` beside `store_method: file_based`, found `in_memory`
+    headwater.yaml: [0].config.adapter.config.durability: expected `in_memory` beside `store_method: in_memory`, or nothing
+    headwater.yaml: [0].config.adapter.config.save_interval_ms: expected `durability: interval` beside it; without that everything is synced before it is acknowledged
+    headwater.yaml: [0].config.adapter.config.save_interval_ms: expected a whole number of milliseconds from 1 to 3600000, found the number 0
     "#);
 }
 
