@@ -12,6 +12,7 @@ pub mod oracle;
 pub mod platform;
 pub mod power;
 pub mod random;
+pub mod storage;
 pub mod trace;
 mod world;
 
