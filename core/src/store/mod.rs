@@ -11,6 +11,7 @@ mod commit;
 mod contents;
 mod custom;
 mod expect;
+mod faults;
 mod hot;
 mod joins;
 mod loads;
@@ -305,15 +306,6 @@ impl Store {
         self.after(head, Waiting::Reply { caller, command: builtin, outcome, again }, out);
     }
 
-    /// Why nothing can be written now, if that is so.
-    pub(crate) fn refusal(&self, storage: &Storage) -> Option<String> {
-        if let Some(reason) = self.commits.refusal() {
-            return Some(format!("nothing was written, and the store takes no writes for now: {reason}"));
-        }
-        let failure = self.checkpoints.failure().filter(|_| self.is_full(storage))?;
-        Some(format!("nothing was written: memory is full, and no checkpoint can be made: {failure}"))
-    }
-
     /// Sends what has gathered to the disk, unless a write is under way: then it goes with the next.
     pub(crate) fn flush(&mut self, now: Now, storage: &Storage, out: &mut Vec<Output>) {
         if self.commits.is_volatile() {
@@ -375,77 +367,6 @@ impl Store {
             let message = format!("nothing was written: {reason}");
             out.push(Output::Reply { caller, outcome: Err(CallError::new(command.error_code(), message)) });
         }
-    }
-
-    /// The write under way failed: nothing of it, and nothing applied since, was ever seen. Reads are done again;
-    /// writers get an error once it is known that nothing of it comes back, and what the store itself has to write
-    /// is written again.
-    pub(crate) fn persist_failed(
-        &mut self,
-        now: Now,
-        reason: &str,
-        config: &CoreConfig,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(unwritten) = self.commits.failed(now.mono, reason) else { return };
-        self.shared_head = None;
-        self.shared.reserved = self.unchanged.reserved;
-        for (group, _) in unwritten.changes {
-            self.contents.roll_back(group);
-        }
-        for records in &unwritten.records {
-            self.commits.remember_again(records);
-        }
-        for failed in unwritten.failed {
-            self.tell_failed(failed, out);
-        }
-        for (written, waiting) in [(true, unwritten.written), (false, unwritten.gathered)] {
-            for waiting in waiting {
-                self.undo(now, waiting, written, reason, config, out);
-            }
-        }
-    }
-
-    /// Something that has waited for a write that has failed.
-    fn undo(
-        &mut self,
-        now: Now,
-        waiting: Waiting,
-        written: bool,
-        reason: &str,
-        config: &CoreConfig,
-        out: &mut Vec<Output>,
-    ) {
-        match waiting {
-            Waiting::Reply { caller, again: Some(again), .. } => self.run(now, caller, again, config, out),
-            Waiting::Reply { caller, command, outcome, again: None } => {
-                let written = written && !wrote_nothing(command, &outcome);
-                let failed = Failed { caller, command, written, reason: reason.to_owned() };
-                if let Some(failed) = self.commits.fail_later(failed) {
-                    self.tell_failed(failed, out);
-                }
-            }
-            // Their callers are told that they failed.
-            Waiting::Event(_) | Waiting::Unstored(Event { kind: EventKind::Sent { .. }, .. }) => {}
-            // What has happened at a worker, has happened.
-            Waiting::Unstored(Event { group, item, kind, .. }) => {
-                self.send(now.wall, &group, item, kind, out);
-            }
-            Waiting::Kept(kept) => self.show(kept, out),
-            Waiting::Left(key) => self.left(key, out),
-        }
-    }
-
-    fn tell_failed(&mut self, failed: Failed, out: &mut Vec<Output>) {
-        let Failed { caller, command, written, reason } = failed;
-        let message = match written {
-            true => format!(
-                "outcome_unknown: the store failed to write, so the change may be there after a restart or not; \
-                 read before you repeat it. {reason}"
-            ),
-            false => format!("nothing was written: {reason}"),
-        };
-        out.push(Output::Reply { caller, outcome: Err(CallError::new(command.error_code(), message)) });
     }
 
     /// The durable state of a group or an item: what a subscriber starts from.
@@ -683,12 +604,6 @@ fn read_item(item: Option<&Item>, tell: bool) -> Answer {
         true => Answer::ItemWithRevision { value, revision: item.map_or(Revision(0), |item| item.revision) },
         false => value.map_or(Answer::Nothing, Answer::Value),
     }
-}
-
-/// Whether a command stored nothing: a conflict, a value beyond a limit, the removal of what is not there, an event that
-/// was sent.
-fn wrote_nothing(command: Builtin, outcome: &Outcome) -> bool {
-    command == Builtin::Send || matches!(outcome, Err(_) | Ok(Answer::Deleted { old: None, .. }))
 }
 
 /// What the operations of an update make of an item, if it can be stored.
