@@ -115,7 +115,10 @@ impl<D: Disk> Checkpoint<D> {
     /// Reads a group; `None` if it was never saved.
     pub fn load_group(&self, path: &GroupPath) -> Result<Option<SavedGroup>, CheckpointError> {
         let load = |database: &Database| tables::group(&database.begin_read()?, path);
-        Ok(self.read(load)?.flatten())
+        // A save may have failed meanwhile, and the database was given up for that: another one can be read.
+        let read =
+            self.read(load).or_else(|error| if error.is_final() { self.read(load) } else { Err(error) });
+        Ok(read?.flatten())
     }
 
     /// The names of all groups of a stream, or of all streams, that hold an item: in byte order, and of `max_bytes` at
