@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use headwater_tests::{Server, Setup, Subscriber, Worker, run_to_exit, stored};
 use serde_json::{Value, json};
@@ -228,6 +229,7 @@ async fn wherever_the_checkpoint_is_damaged_what_is_left_is_true() {
         assert_eq!(code, Some(0), "page {page}: {stdout}{stderr}");
         let server = data.setup.clone().start().await;
         let found = found(&server).await;
+        assert!(data.saves(&server).await, "page {page}: nothing can be saved any more: {stdout}");
         if stdout.contains("nothing is damaged") {
             assert!(found == all, "page {page}: something is damaged");
             continue;
@@ -423,6 +425,17 @@ impl Data {
         drop(server);
         self.writes_on().await;
         epoch
+    }
+
+    /// Whether a checkpoint can be made: it makes the oldest file of the log superfluous.
+    async fn saves(&self, server: &Server) -> bool {
+        let oldest = self.logs().remove(0);
+        let mut worker = Worker::connect(server.workers()).await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while oldest.exists() && Instant::now() < deadline {
+            worker.set("s", "g0", "again", json!("and again")).await;
+        }
+        !oldest.exists()
     }
 
     /// What is written to the store is there when it starts again.

@@ -1,6 +1,7 @@
 //! Reading a checkpoint that is damaged, as far as it can be read.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use headwater_core::log::Revision;
 use headwater_core::name::{GroupName, GroupPath, StreamName};
@@ -9,7 +10,7 @@ use headwater_core::store::{Item, Snapshot};
 use redb::{Database, ReadableDatabase};
 
 use super::tables::{self, GROUPS, ITEMS};
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, guarded};
 use crate::store::Disk;
 
 /// A group of a checkpoint.
@@ -50,6 +51,19 @@ impl<D: Disk> Checkpoint<D> {
         // From the other end, up to where it is broken.
         while let (Ok(()), true) = self.inspect_some(&mut between, Direction::Down, &mut each)? {}
         Err(broken)
+    }
+
+    /// Whether the database can use all of its file: also what it keeps there for itself, which reading groups never
+    /// meets, and saving them does.
+    pub(in crate::store) fn check(&self) -> Result<(), CheckpointError> {
+        // The check wants a database that nobody else uses.
+        self.place().database = None;
+        let opened = self.database()?;
+        self.place().database = None;
+        let Some(mut opened) = opened.and_then(Arc::into_inner) else { return Ok(()) };
+        let check = |database: &mut Database| guarded(|| Ok(database.check_integrity()?));
+        let checked = opened.database.as_mut().map(check);
+        checked.transpose().map(drop).inspect_err(|_| opened.retired.set())
     }
 
     /// What can be read of a group.

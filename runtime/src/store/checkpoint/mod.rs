@@ -114,11 +114,7 @@ impl<D: Disk> Checkpoint<D> {
 
     /// Reads a group; `None` if it was never saved.
     pub fn load_group(&self, path: &GroupPath) -> Result<Option<SavedGroup>, CheckpointError> {
-        let load = |database: &Database| tables::group(&database.begin_read()?, path);
-        // A save may have failed meanwhile, and the database was given up for that: another one can be read.
-        let read =
-            self.read(load).or_else(|error| if error.is_final() { self.read(load) } else { Err(error) });
-        Ok(read?.flatten())
+        Ok(self.read_again(|database| tables::group(&database.begin_read()?, path))?.flatten())
     }
 
     /// The names of all groups of a stream, or of all streams, that hold an item: in byte order, and of `max_bytes` at
@@ -128,8 +124,8 @@ impl<D: Disk> Checkpoint<D> {
         stream: Option<&StreamName>,
         max_bytes: usize,
     ) -> Result<Vec<(StreamName, Vec<GroupName>)>, CheckpointError> {
-        let load = |database: &Database| tables::names(&database.begin_read()?, stream, max_bytes);
-        Ok(self.read(load)?.unwrap_or_default())
+        let names = |database: &Database| tables::names(&database.begin_read()?, stream, max_bytes);
+        Ok(self.read_again(names)?.unwrap_or_default())
     }
 
     /// All groups with their items, as they are saved at this moment.
@@ -154,6 +150,14 @@ impl<D: Disk> Checkpoint<D> {
         read: impl FnOnce(&Database) -> Result<T, CheckpointError>,
     ) -> Result<Option<T>, CheckpointError> {
         self.database()?.map(|database| self.run(&database, read)).transpose()
+    }
+
+    /// Reads once more if the database was given up meanwhile, for a save that failed: another one can be read.
+    fn read_again<T>(
+        &self,
+        read: impl Fn(&Database) -> Result<T, CheckpointError>,
+    ) -> Result<Option<T>, CheckpointError> {
+        self.read(&read).or_else(|error| if error.is_final() { self.read(&read) } else { Err(error) })
     }
 
     /// Uses the database, and gives it up if it is of no more use: the next use opens it again.

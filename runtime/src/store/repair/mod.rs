@@ -48,6 +48,8 @@ struct Ruin {
     bytes: Option<u64>,
     /// Why nothing of it can be read from some place on.
     unreadable: Option<String>,
+    /// Why nothing can be saved to it any more, though all of it can be read.
+    unwritable: Option<String>,
     /// What it is as a whole can't be read.
     no_state: bool,
     /// Groups of which something can't be read: the first of them, and how many there are.
@@ -135,8 +137,16 @@ fn look_at_checkpoint<D: Disk>(
         }
         Err(error) => return Err(error.into()),
     }
-    let whole = ruin.unreadable.is_none() && !ruin.no_state && ruin.lost_groups == 0;
-    Ok((saved, (!whole).then_some(ruin)))
+    if ruin.unreadable.is_none() && !ruin.no_state && ruin.lost_groups == 0 {
+        ruin.unwritable = match checkpoint.check() {
+            Ok(()) => return Ok((saved, None)),
+            Err(error @ (CheckpointError::Damaged(_) | CheckpointError::Entry { .. })) => {
+                Some(error.to_string())
+            }
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok((saved, Some(ruin)))
 }
 
 impl Ruin {

@@ -65,6 +65,15 @@ impl<D: Disk> Findings<D> {
             ),
             (Some(_), None) => {}
         }
+        if let Some(reason) = &ruin.unwritable {
+            line(
+                out,
+                format!(
+                    "All groups of {CHECKPOINT_FILE} can be read, but nothing can be saved to it any more ({reason}): \
+                     another is made of it."
+                ),
+            );
+        }
         if ruin.no_state && ruin.bytes.is_some() && ruin.unreadable.is_none() {
             let text = "The checkpoint does not say what it goes up to, which subscriptions are owed a leave, and which \
                         streams workers keep: the leaves are lost; the workers say the rest again when they register.";
