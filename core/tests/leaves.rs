@@ -661,3 +661,26 @@ fn while_nothing_can_be_written_nobody_waits_for_leaves_to_join() {
         assert_eq!(world.asked(worker), ["bye sub"], "it is told when that can be written down");
     }
 }
+
+/// The join goes on with the very write that also holds changes: it starts behind them.
+#[test]
+fn a_join_that_waited_for_a_leave_starts_from_a_state_and_gets_what_comes_after_it() {
+    let mut world = World::durable();
+    let worker = watched(&mut world);
+    let session = world.session();
+    world.join(session, "1", "g", "");
+    world.settle();
+    world.set(worker, "1", "g", "a", "1");
+    world.leave(session, "1");
+    world.join(session, "2", "g", "");
+    world.set(worker, "2", "g", "a", "2");
+    world.settle();
+    world.set(worker, "3", "g", "a", "3");
+    world.settle();
+    let seen = world.seen(session);
+    let behind_the_leave: Vec<_> = seen.iter().skip_while(|frame| !frame.contains("sync [2]")).collect();
+    assert!(
+        matches!(&behind_the_leave[..], [sync, event] if sync.contains("#2") && event.contains("#3")),
+        "{seen:#?}"
+    );
+}

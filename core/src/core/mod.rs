@@ -144,6 +144,7 @@ impl Rooms {
             Input::Persisted { through } => self.store.persisted(through, &mut self.outputs),
             Input::PersistFailed { reason } => {
                 self.store.persist_failed(turn.now, &reason, turn.config, &mut self.outputs);
+                self.put_out(turn);
                 self.let_joins_pass(turn);
             }
             Input::Saved => self.store.saved(&mut self.outputs),
@@ -286,7 +287,15 @@ impl Rooms {
     }
 
     fn put_out(&mut self, turn: &mut Turn<'_>) {
+        while !self.outputs.is_empty() {
+            self.put_out_once(turn);
+        }
+    }
+
+    fn put_out_once(&mut self, turn: &mut Turn<'_>) {
         let mut outputs = std::mem::take(&mut self.outputs);
+        // A join that goes on starts from the durable state: the events up to that come first.
+        let mut left = Vec::new();
         for output in outputs.drain(..) {
             match output {
                 Output::Persist(write) => turn.effects.push(Effect::Persist(write)),
@@ -308,10 +317,11 @@ impl Rooms {
                 Output::Show { target, state, audience } => self.show(turn, target, state, audience),
                 Output::Left(key) => {
                     self.triggers.departed(turn, &mut self.functions, key);
-                    self.left(turn, key);
+                    left.push(key);
                 }
             }
         }
+        left.into_iter().for_each(|key| self.left(turn, key));
         // With what was put out meanwhile, if anything was.
         outputs.append(&mut self.outputs);
         self.outputs = outputs;
