@@ -301,3 +301,21 @@ fn an_event_waits_for_a_busy_worker_as_long_as_it_takes_and_then_has_all_its_tim
     assert!(world.notes.is_empty(), "{:?}", world.notes);
     assert_eq!(world.core.next_deadline(), None);
 }
+
+/// Called for it later, the handler would get it behind the events of the trigger that took its place.
+#[test]
+fn an_event_that_waits_for_a_busy_worker_is_gone_with_its_trigger() {
+    let mut config = CoreConfig::default();
+    config.limits.calls_in_flight = 1;
+    let mut world = World::with_config(config);
+    let (writer, handler) = writer_and_handler(&mut world);
+    set(&mut world, writer, "1", 1..=1);
+    let call = world.one_call(handler);
+    set(&mut world, writer, "2", 1..=1);
+    world.unbinds(handler, "f");
+    assert_eq!(world.noted(), ["f lost 1"]);
+    world.binds(handler, "f", "stream", "f", ALL);
+    set(&mut world, writer, "2", 2..=2);
+    world.returns(handler, &call, "null");
+    assert_eq!(world.asked(handler), ["f 2/a update 2 #2 @4"]);
+}

@@ -201,7 +201,7 @@ impl Rooms {
         self.store.expire(turn.now, &mut self.outputs);
         self.functions.expire(turn);
         self.hub.expire(turn);
-        for verdict in self.triggers.expire(turn) {
+        for verdict in self.triggers.expire(turn, &mut self.functions) {
             self.decided(turn, verdict);
         }
     }
@@ -236,7 +236,9 @@ impl Rooms {
                     self.store.left(join, &mut self.outputs);
                 }
             }
-            FromWorker::UnregisterTrigger { id } => self.triggers.unregister(turn, worker, &id),
+            FromWorker::UnregisterTrigger { id } => {
+                self.triggers.unregister(turn, &mut self.functions, worker, &id)
+            }
             FromWorker::Reattach { previous, token } => {
                 // Retired at once, so that what the worker registers again meets no remains of its own.
                 if let Some(old) = self.functions.previous(worker, previous, &token) {

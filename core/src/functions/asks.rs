@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::call::Purpose;
-use crate::key::{SessionKey, WorkerKey};
+use crate::key::{BindingKey, SessionKey, WorkerKey};
 use crate::name::FunctionId;
 use crate::time::Mono;
 use crate::wire::worker::Payload;
@@ -72,6 +72,8 @@ pub(super) struct Asks {
     by_worker: BTreeMap<WorkerKey, BTreeSet<u64>>,
     /// Those about a session: at most one of each.
     by_session: BTreeMap<SessionKey, u64>,
+    /// Those about events, by the trigger that they are for.
+    by_binding: BTreeMap<BindingKey, BTreeSet<u64>>,
     by_deadline: BTreeSet<(Mono, u64)>,
     next: u64,
 }
@@ -88,8 +90,14 @@ impl Asks {
                 self.by_worker.entry(worker).or_default().insert(number);
             }
         }
-        if let Purpose::Auth(session) = waiting.ask.purpose {
-            self.by_session.insert(session, number);
+        match waiting.ask.purpose {
+            Purpose::Auth(session) => {
+                self.by_session.insert(session, number);
+            }
+            Purpose::Event { binding, .. } => {
+                self.by_binding.entry(binding).or_default().insert(number);
+            }
+            _ => {}
         }
         self.by_deadline.extend(waiting.until.map(|until| (until, number)));
         self.all.insert(number, waiting);
@@ -138,6 +146,12 @@ impl Asks {
         }
     }
 
+    /// Lets go of the events of a trigger; how many there were.
+    pub(super) fn forget_binding(&mut self, binding: BindingKey) -> usize {
+        let numbers = self.by_binding.get(&binding).cloned().unwrap_or_default();
+        numbers.into_iter().filter_map(|number| self.remove(number)).count()
+    }
+
     /// Lets go of those that nobody wants an answer to any more.
     pub(super) fn forget(&mut self, unwanted: impl Fn(&Ask) -> bool) {
         let unwanted = self.all.iter().filter(|(_, waiting)| unwanted(&waiting.ask));
@@ -153,8 +167,12 @@ impl Asks {
 
     fn remove(&mut self, number: u64) -> Option<Waiting> {
         let waiting = self.all.remove(&number)?;
-        if let Purpose::Auth(session) = waiting.ask.purpose {
-            self.by_session.remove(&session);
+        match waiting.ask.purpose {
+            Purpose::Auth(session) => {
+                self.by_session.remove(&session);
+            }
+            Purpose::Event { binding, .. } => remove_from(&mut self.by_binding, &binding, number),
+            _ => {}
         }
         if let Some(until) = waiting.until {
             self.by_deadline.remove(&(until, number));

@@ -13,7 +13,7 @@ use crate::call::{Answer, Caller, Outcome, Purpose};
 use crate::effect::{Effect, Notice};
 use crate::error::{CallError, code};
 use crate::json::Json;
-use crate::key::{SessionKey, WorkerKey};
+use crate::key::{BindingKey, SessionKey, WorkerKey};
 use crate::name::FunctionId;
 use crate::rng::{Secret, Uuid};
 use crate::store::Builtin;
@@ -294,6 +294,11 @@ impl Functions {
     /// A session is gone: nobody has to vouch for it any more.
     pub(crate) fn forget_session(&mut self, session: SessionKey) {
         self.asks.forget_session(session);
+    }
+
+    /// A trigger is gone: its handler is called for no more of its events. How many waited for a call.
+    pub(crate) fn forget_events(&mut self, binding: BindingKey) -> usize {
+        self.asks.forget_binding(binding)
     }
 
     /// The server stops: nobody has to be vouched for any more.

@@ -104,7 +104,7 @@ impl Triggers {
             if self.bindings.get(&key).is_some_and(|old| old.kind == kind && old.handler == handler) {
                 return Vec::new();
             }
-            self.remove(turn, key);
+            self.remove(turn, functions, key);
         }
         let owes = match &kind {
             Kind::Leave { stream } => Some((stream.clone(), handler.clone())),
@@ -165,10 +165,16 @@ impl Triggers {
         self.bindings.insert(key, Binding { kind, handler, request, owner, queue: Queue::default() });
     }
 
-    pub(crate) fn unregister(&mut self, turn: &mut Turn<'_>, worker: WorkerKey, id: &TriggerId) {
+    pub(crate) fn unregister(
+        &mut self,
+        turn: &mut Turn<'_>,
+        functions: &mut Functions,
+        worker: WorkerKey,
+        id: &TriggerId,
+    ) {
         let key = self.by_worker.get_mut(&worker).and_then(|triggers| triggers.remove(id));
         if let Some(key) = key {
-            self.remove(turn, key);
+            self.remove(turn, functions, key);
         }
     }
 
@@ -183,7 +189,7 @@ impl Triggers {
         }
     }
 
-    fn remove(&mut self, turn: &mut Turn<'_>, key: BindingKey) {
+    fn remove(&mut self, turn: &mut Turn<'_>, functions: &mut Functions, key: BindingKey) {
         let Some(Binding { kind, handler, owner, queue, .. }) = self.bindings.remove(&key) else { return };
         if let Owner::Vanished { until } = owner {
             self.vanished.remove(until, key, &kind, &handler.function);
@@ -200,8 +206,13 @@ impl Triggers {
                 }
             }
         }
-        let is_running = matches!(owner, Owner::Worker(_));
-        if let Some(count) = queue.lost(is_running) {
+        // Were it called for them later, they could come behind those of a trigger that takes this one's place.
+        let forgotten = functions.forget_events(key);
+        let never_handled = match owner {
+            Owner::Worker(_) => forgotten,
+            Owner::Vanished { .. } => queue.running_count(),
+        };
+        if let Some(count) = queue.lost(never_handled) {
             let function = handler.function;
             turn.effects.push(Effect::Note(Notice::EventsDropped { function, count }));
         }
@@ -343,11 +354,11 @@ impl Triggers {
     }
 
     /// Lets go of what was waited for long enough.
-    pub(crate) fn expire(&mut self, turn: &mut Turn<'_>) -> Vec<Verdict> {
+    pub(crate) fn expire(&mut self, turn: &mut Turn<'_>, functions: &mut Functions) -> Vec<Verdict> {
         while let Some((until, key)) = self.vanished.first()
             && until <= turn.now.mono
         {
-            self.remove(turn, key);
+            self.remove(turn, functions, key);
         }
         self.leaves.expire(turn.now.mono);
         self.gates.expire(turn)

@@ -133,12 +133,16 @@ impl Queue {
         (self.burst > 0 && self.waiting.is_empty()).then(|| std::mem::take(&mut self.burst))
     }
 
-    /// How many events are lost with the queue, those dropped since nothing waited included. What is being handled
-    /// is lost as well unless somebody `is_running` it.
-    pub(super) fn lost(&self, is_running: bool) -> Option<u64> {
-        let running = if is_running { 0 } else { self.lanes.len() };
+    /// How many events are lost with the queue, those dropped since nothing waited included, and so many of those whose
+    /// turn it was.
+    pub(super) fn lost(&self, running: usize) -> Option<u64> {
         let lost = self.burst + (self.waiting.len() + running) as u64;
         (lost > 0).then_some(lost)
+    }
+
+    /// How many events it is the turn of.
+    pub(super) fn running_count(&self) -> usize {
+        self.lanes.len()
     }
 
     /// How many events wait or are being handled.
