@@ -141,7 +141,10 @@ impl Setup {
     pub async fn start(self) -> Server {
         let mut process = Process::spawn("headwater", &mut self.command());
         let (workers, streams) = read_report(&mut process).await;
-        let pid = if self.count_syncs { only_child_of(process.id()) } else { process.id() };
+        let pid = match self.count_syncs {
+            true => only_child_of(process.id()).expect("strace has one child"),
+            false => process.id(),
+        };
         let setup = self.ports(port_of(&workers), port_of(&streams));
         Server { process, pid, workers, streams, setup }
     }
@@ -304,6 +307,15 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without strace, which is killed next, it would go on.
+        if self.setup.count_syncs && only_child_of(self.process.id()) == Some(self.pid) {
+            let _ = kill_process(self.process_id(), Signal::KILL);
+        }
+    }
+}
+
 /// Runs the binary with these arguments until it ends: how it ended, its stdout and its stderr.
 pub async fn run_to_exit(arguments: &[&str]) -> (ExitStatus, String, String) {
     run_with_env(arguments, &[]).await
@@ -348,10 +360,9 @@ fn strace() -> Command {
 }
 
 /// strace runs the server as its only child, and takes no signals for it.
-fn only_child_of(pid: u32) -> u32 {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
-        .expect("the system tells the children of a process");
-    children.trim().parse().unwrap_or_else(|_| panic!("strace has one child, not {children:?}"))
+fn only_child_of(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.trim().parse().ok()
 }
 
 /// Reads the start-up report up to `ready`: the addresses of the worker port and the stream port.
