@@ -1,19 +1,17 @@
-//! Deterministic simulations of Headwater: the real server on a simulated network, clock and disk, with faults drawn
-//! from a seed, and oracles that judge what its clients saw.
+//! Deterministic simulations of Headwater, with faults drawn from a seed, and oracles that judge what its clients saw.
 //!
-//! A [`World`] is drawn from its seed and run to a [`Trace`](trace::Trace): everything that its clients sent and got,
-//! in order, as decoded messages with times. The same seed gives the same trace. [`oracle::check`] reads a trace and
-//! says which guarantee it breaks, if any; it shares no code with the server.
+//! There are three kinds of worlds. [`world`] is the core with its store, its clients and a network of queues, one step
+//! after the other: the fastest and the roughest. [`server`] is the real server on a simulated network, clock and disk.
+//! [`storage`] is the store alone. Each is drawn from its seed, and the same seed gives the same run.
 #![forbid(unsafe_code)]
 
-mod client;
 pub mod disk;
+pub mod many;
 pub mod oracle;
-pub mod platform;
 pub mod power;
+mod process;
 pub mod random;
+pub mod server;
 pub mod storage;
 pub mod trace;
-mod world;
-
-pub use world::{Stuck, World};
+pub mod world;

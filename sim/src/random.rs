@@ -42,6 +42,11 @@ impl Random {
         Duration::from_millis(self.within(range))
     }
 
+    /// A seed for something else.
+    pub fn salt(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Thirty-two bytes.
     pub fn bytes(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];

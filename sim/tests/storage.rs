@@ -41,8 +41,11 @@ fn in_all_worlds_the_promises_hold() {
             "{all:?}"
         );
         assert!(seen.surfaced > 300 && all.deaths > 5_000 && all.deaths_at_start > 100, "{all:?}");
-        assert!(all.failed_starts > 100 && all.failed_writes > 1_000 && all.failed_saves > 500, "{all:?}");
-        assert!(all.saves > 5_000 && all.discarded > 3_000 && all.loads > 5_000, "{all:?}");
+        assert!(
+            all.failed_starts > 100 && all.work.failed_writes > 1_000 && all.work.failed_saves > 500,
+            "{all:?}"
+        );
+        assert!(all.work.saves > 5_000 && all.work.discarded > 3_000 && all.work.loads > 5_000, "{all:?}");
     }
 }
 
@@ -75,7 +78,10 @@ fn power_or_process_may_go_at_each_operation_of_the_disk() {
     for (seed, durability) in (0..3).flat_map(|seed| LEVELS.map(|level| (seed, level))) {
         let plan = short_life(durability, seed);
         let calm = holds(&plan);
-        assert!(calm.segments > 1 && calm.saves > 1 && calm.discarded > 0 && calm.loads > 0, "{calm:?}");
+        assert!(
+            calm.work.segments > 1 && calm.work.saves > 1 && calm.work.discarded > 0 && calm.work.loads > 0,
+            "{calm:?}"
+        );
         for after in 0..calm.operations {
             for loss in [Loss::Process, Loss::Power] {
                 holds(&Plan { cut: Some((after, loss)), ..plan.clone() });

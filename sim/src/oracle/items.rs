@@ -1,150 +1,258 @@
-//! What the workers know of their items. Each item is written by one worker alone, so what it may be is a short list.
+//! What the callers of the store were answered: each item is one thing that changes at once, whoever calls, and a crash takes
+//! back nothing that was acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Checked, Law, Lists, Violation, text};
-use crate::trace::{Entry, What};
+use super::linear::{Fate, Impossible};
+use super::{Checked, Law, Oracle, Rules, Violation};
+use crate::trace::{Entry, What, Who};
+use call::{Asked, Call, Told};
+use group::Group;
+use model::Op;
 
-/// A group and an item of it.
-type Path = (String, String);
+mod call;
+mod group;
+mod model;
+#[cfg(test)]
+mod tests;
 
-/// An item's value, `None` if it does not exist.
-type Stored = Option<Value>;
-
-/// Everything that the workers were told.
-#[derive(Debug, Default)]
+/// The histories of all items of the stream that the server keeps itself.
+///
+/// A write without an answer may happen at any time until a crash ends it. Where the world tells what the server took and
+/// queued, that is when a call begins and when it is answered: what was not taken has not happened, and what was queued for a
+/// connection that is gone was acknowledged all the same.
+#[derive(Debug)]
 pub(super) struct Items {
-    items: BTreeMap<Path, Item>,
-    /// The calls that have no answer yet, on the connections that live.
-    calls: BTreeMap<String, Call>,
-}
-
-/// What is known of an item.
-#[derive(Debug)]
-struct Item {
-    /// What it may have been before the writes below: one value once something was told of it, more after a crash.
-    may_be: Vec<Stored>,
-    /// What was written since on the living connection, by call: applied in this order.
-    written: VecDeque<(String, Stored)>,
-}
-
-#[derive(Debug)]
-struct Call {
-    who: String,
-    kind: Kind,
+    tells_server: bool,
+    /// How many entries were seen.
+    now: u64,
+    groups: BTreeMap<String, Group>,
+    /// The calls that may be answered yet.
+    calls: BTreeMap<(Who, String), Pending>,
+    /// Writes of which nobody knows, because the disk has failed: a restart may show them, unless it works again before.
+    failed: Vec<Failed>,
+    crashes: Vec<u64>,
+    /// The connections of clients up to this one are those of a process that is gone.
+    dead: BTreeMap<Arc<str>, u64>,
+    connections: BTreeMap<Arc<str>, u64>,
 }
 
 #[derive(Debug)]
-enum Kind {
-    Write(Path),
-    List(String),
-    Other,
+struct Pending {
+    group: String,
+    called: u64,
+    /// A crash came since: it has happened before that or not at all.
+    ended: Option<u64>,
+    /// The newest revision that anybody knew of when it was called.
+    newest: u64,
+    what: Waits,
 }
 
-impl Default for Item {
-    fn default() -> Item {
-        Item { may_be: vec![None], written: VecDeque::new() }
-    }
+#[derive(Debug)]
+enum Waits {
+    Item { item: String, number: usize, call: Call },
+    List { revisions: bool },
+}
+
+#[derive(Debug)]
+struct Failed {
+    group: String,
+    item: String,
+    op: (Op, (u64, Who)),
+    since: u64,
 }
 
 impl Items {
-    pub(super) fn take(&mut self, entry: &Entry, checked: &mut Checked) -> Result<(), Violation> {
-        match &entry.what {
-            What::Sent(message) if message["type"] == "invokefunction" => self.called(&entry.who, message),
-            What::Got(message) if message["type"] == "invocationresult" => {
-                checked.answers += 1;
-                return self.answered(message);
-            }
-            What::Lost => self.lost(&entry.who),
-            _ => {}
+    pub(super) fn new(rules: Rules) -> Items {
+        Items {
+            tells_server: rules.tells_server,
+            now: 0,
+            groups: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            failed: Vec::new(),
+            crashes: Vec::new(),
+            dead: BTreeMap::new(),
+            connections: BTreeMap::new(),
         }
-        Ok(())
     }
 
-    fn called(&mut self, who: &str, message: &Value) {
-        let data = &message["data"];
-        let id = text(&message["invocation_id"]);
-        let path = (text(&data["group_id"]), text(&data["item_id"]));
-        let after = match message["function_id"].as_str() {
-            Some("stream::set") => Some(data["data"].clone()),
-            Some("stream::delete") => None,
-            other => {
-                let kind = if other == Some("stream::list") { Kind::List(path.0) } else { Kind::Other };
-                self.calls.insert(id, Call { who: who.to_owned(), kind });
-                return;
+    fn called(&mut self, at: u64, who: &Who, message: &Value) {
+        if message["type"] != "invokefunction" || self.dead.get(&who.client) >= Some(&who.connection) {
+            return;
+        }
+        let Some((group, asked)) = Asked::read(message) else { return };
+        let id = message["invocation_id"].as_str().filter(|_| message["action"]["type"] != "void");
+        let called = self.now;
+        let in_group = self.groups.entry(group.clone()).or_default();
+        let newest = in_group.newest;
+        let what = match asked {
+            Asked::List { revisions } => Waits::List { revisions },
+            Asked::Item { item, call } => {
+                in_group.name(&item, &call);
+                let number = in_group.item(&item).called(called, at, who, &call);
+                Waits::Item { item, number, call }
             }
         };
-        self.items.entry(path.clone()).or_default().written.push_back((id.clone(), after));
-        self.calls.insert(id, Call { who: who.to_owned(), kind: Kind::Write(path) });
+        let pending = Pending { group, called, ended: None, newest, what };
+        match id {
+            Some(id) => {
+                in_group.open += 1;
+                if let Some(before) = self.calls.insert((who.clone(), id.to_owned()), pending) {
+                    self.lost(before);
+                }
+            }
+            // It wants no answer.
+            None => {
+                in_group.open += 1;
+                self.lost(pending);
+            }
+        }
     }
 
-    fn answered(&mut self, message: &Value) -> Result<(), Violation> {
-        let id = text(&message["invocation_id"]);
-        Law::CallsSucceed.require(message.get("error").is_none(), "a call failed")?;
-        let Some(call) = self.calls.remove(&id) else {
-            return Err(Law::CallsSucceed.broken("an answer to no call"));
+    /// A call will not be answered any more.
+    fn lost(&mut self, pending: Pending) {
+        let Some(group) = self.groups.get_mut(&pending.group) else { return };
+        group.open -= 1;
+        if let Waits::Item { item, number, call } = pending.what {
+            group.item(&item).may_be(number, &call);
+        }
+    }
+
+    /// Nothing comes back on these connections any more.
+    fn gone(&mut self, is_gone: impl Fn(&Who) -> bool) -> Result<(), Violation> {
+        let gone: Vec<_> = self.calls.extract_if(.., |(who, _), _| is_gone(who)).collect();
+        for (_, pending) in gone {
+            self.lost(pending);
+        }
+        self.settle()
+    }
+
+    fn crashed(&mut self) -> Result<(), Violation> {
+        if self.tells_server {
+            self.gone(|_| true)?;
+        }
+        for pending in self.calls.values_mut() {
+            pending.ended.get_or_insert(self.now);
+        }
+        for Failed { group, item, op, .. } in std::mem::take(&mut self.failed) {
+            if let Some(group) = self.groups.get_mut(&group) {
+                group.item(&item).happens_only(self.now, op);
+            }
+        }
+        self.groups.values_mut().for_each(|group| group.end_all(self.now));
+        self.dead = self.connections.clone();
+        self.settle()
+    }
+
+    fn answered(&mut self, at: u64, who: &Who, message: &Value) -> Result<(), Violation> {
+        let Some(id) = message["invocation_id"].as_str().filter(|_| message["type"] == "invocationresult")
+        else {
+            return Ok(());
         };
-        match call.kind {
-            Kind::Write(path) => {
-                let item = self.items.entry(path).or_default();
-                item.acknowledged(&id, &message["result"])
+        let Some(pending) = self.calls.remove(&(who.clone(), id.to_owned())) else { return Ok(()) };
+        let (now, name) = (self.now, pending.group.clone());
+        let Some(group) = self.groups.get_mut(&name) else { return Ok(()) };
+        match pending.what {
+            Waits::List { revisions } => {
+                group.open -= 1;
+                if let Some(listed) = message["result"].as_array().filter(|_| message.get("error").is_none())
+                {
+                    let between = (pending.called, pending.ended.unwrap_or(now));
+                    group.listed(between, (at, who), listed, revisions).map_err(|how| broken(&name, &how))?;
+                }
             }
-            Kind::List(group) => {
-                let listed = message["result"].as_array().map_or(&[][..], Vec::as_slice);
-                self.listed(&group, listed, &format!("{}-", call.who))
-            }
-            Kind::Other => Ok(()),
+            Waits::Item { ref item, number, ref call } => match call.told(message) {
+                Told::Nothing => self.lost(pending),
+                Told::Unknown => {
+                    group.open -= 1;
+                    let op = group.item(item).never(number);
+                    match pending.ended {
+                        Some(crash) => group.item(item).happens_only(crash, op),
+                        None => self.failed.push(Failed {
+                            group: name.clone(),
+                            item: item.clone(),
+                            op,
+                            since: now,
+                        }),
+                    }
+                }
+                Told::Refused => {
+                    group.open -= 1;
+                    group.item(item).never(number);
+                }
+                Told::All(told) => {
+                    group.open -= 1;
+                    let called = pending.called;
+                    let to = pending.ended.unwrap_or(now);
+                    let newest = pending.newest;
+                    let is_change = group
+                        .answered(item, number, to, call, &told, newest)
+                        .map_err(|how| broken(&name, &how))?;
+                    if is_change {
+                        self.works_again(called);
+                    }
+                }
+            },
         }
+        self.settle_group(&name)
     }
 
-    /// A list of a group holds what the items that start with `prefix` may be. Nothing is written to them before.
-    fn listed(&mut self, group: &str, listed: &[Value], prefix: &str) -> Result<(), Violation> {
-        for ((_, id), item) in
-            self.items.iter_mut().filter(|((of, id), _)| of == group && id.starts_with(prefix))
-        {
-            let found = listed.iter().find(|value| value["id"] == id.as_str()).cloned();
-            let how = format!("{group} {id} is {found:?}, but may only be one of {:?}", item.may_be);
-            Law::AcknowledgedSurvives.require(item.may_be.contains(&found), how)?;
-            item.may_be = vec![found];
-        }
-        Ok(())
+    /// A change was made that was called then: nothing comes back that had failed before.
+    fn works_again(&mut self, called: u64) {
+        self.failed.retain(|failed| failed.since >= called);
     }
 
-    /// A write without an answer may have happened or not.
-    fn lost(&mut self, who: &str) {
-        let prefix = format!("{who}-");
-        for item in self.items.iter_mut().filter(|((_, id), _)| id.starts_with(&prefix)).map(|(_, item)| item)
-        {
-            item.may_be.extend(item.written.drain(..).map(|(_, after)| after));
-        }
-        self.calls.retain(|_, call| call.who != who);
+    fn settle(&mut self) -> Result<(), Violation> {
+        let names: Vec<_> = self.groups.keys().cloned().collect();
+        names.iter().try_for_each(|name| self.settle_group(name))
     }
 
-    /// At the end everything is what it may be, and nothing waits for an answer.
-    pub(super) fn end(&mut self, lists: &Lists) -> Result<(), Violation> {
-        for (group, listed) in lists {
-            self.listed(group, listed, "")?;
+    /// Where nobody waits for an answer, it is known what may have happened.
+    fn settle_group(&mut self, name: &str) -> Result<(), Violation> {
+        match self.groups.get_mut(name) {
+            Some(group) if group.open == 0 => group.settle(&self.crashes).map_err(|found| found.of(name)),
+            _ => Ok(()),
         }
-        Law::CallsSucceed.require(self.calls.is_empty(), format!("no answer to {:?}", self.calls.keys()))
     }
 }
 
-impl Item {
-    fn acknowledged(&mut self, id: &str, result: &Value) -> Result<(), Violation> {
-        let Some((first, after)) = self.written.pop_front() else {
-            return Err(Law::CallsSucceed.broken("an answer to a write that was answered before"));
-        };
-        Law::OneOrder
-            .require(first == id, format!("{id} was answered before {first}, which was sent before it"))?;
-        let old = result.get("old_value").filter(|old| !old.is_null()).cloned();
-        let how = format!("the item was {old:?}, but could only have been one of {:?}", self.may_be);
-        Law::AcknowledgedSurvives.require(self.may_be.contains(&old), how)?;
-        if let Some(new) = result.get("new_value") {
-            Law::CallsSucceed.require(Some(new) == after.as_ref(), "the new value is not what was set")?;
+impl Oracle for Items {
+    fn see(&mut self, entry: &Entry, _checked: &mut Checked) -> Result<(), Violation> {
+        self.now += 1;
+        let Entry { at, who, what } = entry;
+        match (what, self.tells_server) {
+            (What::Took(message), true) | (What::Sent(message), false) => {
+                self.called(*at, who, message);
+                Ok(())
+            }
+            (What::Queued(message), true) | (What::Got(message), false) => self.answered(*at, who, message),
+            (What::Connected(_), false) => {
+                self.connections.insert(Arc::clone(&who.client), who.connection);
+                Ok(())
+            }
+            (What::Gone, true) | (What::Lost, false) => self.gone(|gone| gone == who),
+            (What::Crashed(_), _) => {
+                self.crashes.push(self.now);
+                self.crashed()
+            }
+            (What::Stopped, _) => self.crashed(),
+            _ => Ok(()),
         }
-        self.may_be = vec![after];
+    }
+
+    fn end(&mut self, checked: &mut Checked) -> Result<(), Violation> {
+        self.gone(|_| true)?;
+        for (name, group) in &self.groups {
+            group.lists_are_of_one_moment().map_err(|how| broken(name, &how))?;
+            checked.histories += group.decided();
+        }
         Ok(())
     }
+}
+
+fn broken(group: &str, how: &str) -> Violation {
+    Law::Linearizable.broken(format!("{group}: {how}"))
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use headwater_core::log::SegmentNumber;
 
 use super::oracle::Oracle;
-use super::process::Process;
 use super::{Broken, Plan, World, Written};
 use crate::disk::SimDisk;
 use crate::power::Power;
+use crate::process::Process;
 
 /// The files of a finished world, and what they hold.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Image {
         world.oracle = self.oracle.clone();
         world.oracle.expect_at_least(at_least);
         world.now.wall.0 += 1 << 30;
-        match Process::open(&world.disk, &world.plan, [7; 32], world.now) {
+        match Process::open(&world.disk, world.plan.config(), [7; 32], world.now) {
             Err(error) => Ok(Found::Refused(error.to_string())),
             Ok(process) => {
                 world.process = Some(process);

@@ -9,27 +9,28 @@ mod command;
 mod image;
 mod oracle;
 mod plan;
-mod process;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::AddAssign;
 
 use headwater_core::call::Outcome;
 use headwater_core::config::{CoreConfig, Durability};
+use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::log::Write;
 use headwater_core::time::{Mono, Now, WallMs};
-use headwater_core::wire::stream::ToSubscriber;
+use headwater_core::wire::stream::{self, ToSubscriber};
+use headwater_core::wire::worker;
 use headwater_core::{Effect, Input};
 
 use crate::disk::SimDisk;
 use crate::power::Power;
+use crate::process::{Process, Task, Work};
 use crate::random::Random;
 use command::{Command, Kind};
 pub use image::{Found, Image};
 use oracle::Oracle;
 pub use oracle::{Broken, Law, Seen};
 pub use plan::{Loss, Plan};
-use process::{Process, Task};
 
 /// A machine with a store on it, and those who use it.
 #[derive(Debug)]
@@ -60,18 +61,8 @@ pub struct Report {
     pub deaths_at_start: u64,
     /// How often it could not start because the disk failed.
     pub failed_starts: u64,
-    /// How many files of the log were begun.
-    pub segments: u64,
-    /// How many were not needed any more.
-    pub discarded: u64,
-    /// How many writes of the log failed.
-    pub failed_writes: u64,
-    /// How many parts of checkpoints were saved.
-    pub saves: u64,
-    /// How many could not be.
-    pub failed_saves: u64,
-    /// How often something was read from the checkpoint.
-    pub loads: u64,
+    /// What its threads have done.
+    pub work: Work,
     /// How many operations of the disk there were.
     pub operations: u64,
     /// How many of them failed.
@@ -84,12 +75,7 @@ impl AddAssign for Report {
         self.deaths += other.deaths;
         self.deaths_at_start += other.deaths_at_start;
         self.failed_starts += other.failed_starts;
-        self.segments += other.segments;
-        self.discarded += other.discarded;
-        self.failed_writes += other.failed_writes;
-        self.saves += other.saves;
-        self.failed_saves += other.failed_saves;
-        self.loads += other.loads;
+        self.work += other.work;
         self.operations += other.operations;
         self.failed_operations += other.failed_operations;
     }
@@ -107,6 +93,10 @@ struct Written {
 const STARTED: Now = Now { mono: Mono(0), wall: WallMs(1_700_000_000_000) };
 /// How many steps a world gets to come to rest.
 const MOST_STEPS: usize = 3_000;
+/// The most that callers may have on the way.
+const BACKLOG: usize = 1 << 20;
+const WORKER: WorkerKey = WorkerKey(1);
+const SESSION: SessionKey = SessionKey(1);
 
 impl World {
     /// The world of a plan, before its first start.
@@ -197,14 +187,14 @@ impl World {
     fn call(&mut self) -> Result<(), Broken> {
         self.calls += 1;
         let command = Command::draw(self.calls, self.plan.groups, self.plan.items, &mut self.random);
-        match self.process.as_ref().is_some_and(Process::takes_calls) {
+        match self.process.as_ref().is_some_and(|process| process.takes_calls(BACKLOG)) {
             true => self.send(command),
             false => Ok(()),
         }
     }
 
     fn send(&mut self, command: Command) -> Result<(), Broken> {
-        let input = process::call(&command, &self.config);
+        let input = call(&command, &self.config);
         self.oracle.sent(command);
         self.input(input)
     }
@@ -213,7 +203,7 @@ impl World {
     /// which it dies leads to nothing.
     fn work(&mut self, task: Task) -> Result<(), Broken> {
         let Some(process) = &mut self.process else { return Ok(()) };
-        let (write, done) = process.work(task, &mut self.report);
+        let (write, done) = process.work(task, &mut self.report.work);
         if self.power.is_off() {
             return Ok(());
         }
@@ -257,8 +247,8 @@ impl World {
     fn carry_out(&mut self, effect: Effect) -> Result<(), Broken> {
         let Some(process) = &mut self.process else { return Ok(()) };
         match effect {
-            Effect::Persist(write) => process.write(write, &mut self.report),
-            Effect::Discard(segments) => process.discard(segments, &mut self.report),
+            Effect::Persist(write) => process.write(write, &mut self.report.work),
+            Effect::Discard(segments) => process.discard(segments, &mut self.report.work),
             Effect::Save(save) => {
                 let hasty = self.plan.hasty && save.finish.is_some();
                 process.saves.push_back((save, hasty));
@@ -312,7 +302,7 @@ impl World {
             }
             let failed = self.disk.failed();
             let seed = self.random.bytes();
-            let opened = Process::open(&self.disk, &self.plan, seed, self.now);
+            let opened = Process::open(&self.disk, self.plan.config(), seed, self.now);
             match opened {
                 opened if self.power.is_off() => {
                     drop(opened);
@@ -333,7 +323,7 @@ impl World {
 
     /// A worker and a subscriber of all groups connect.
     fn greet(&mut self) -> Result<(), Broken> {
-        for input in process::greetings(self.plan.groups, &self.config) {
+        for input in greetings(self.plan.groups, &self.config) {
             self.input(input)?;
         }
         Ok(())
@@ -400,4 +390,24 @@ impl World {
 /// What happens, on a line, for people who see a world again.
 fn short(what: &impl std::fmt::Debug) -> String {
     format!("{what:?}").chars().take(400).collect()
+}
+
+/// A worker's call.
+fn call(command: &Command, config: &CoreConfig) -> Input {
+    Input::WorkerFrame { worker: WORKER, frame: worker::parse(&command.frame(), &config.limits) }
+}
+
+/// A worker connects, and somebody who subscribes to all groups.
+fn greetings(groups: u64, config: &CoreConfig) -> Vec<Input> {
+    let handshake = stream::Handshake::default();
+    let mut inputs = vec![
+        Input::WorkerConnected { worker: WORKER },
+        Input::SessionConnected { session: SESSION, handshake, join: None },
+    ];
+    inputs.extend((0..groups).map(|group| {
+        let data = format!(r#"{{"subscriptionId":"{group}","streamName":"s","groupId":"g{group}"}}"#);
+        let frame = stream::parse(&format!(r#"{{"type":"join","data":{data}}}"#), &config.limits);
+        Input::SessionFrame { session: SESSION, frame }
+    }));
+    inputs
 }

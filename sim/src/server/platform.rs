@@ -1,14 +1,18 @@
 //! The machine that the real runtime runs on in a simulation: turmoil's network and clock, a [`SimDisk`].
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use headwater::platform::{Listener, Platform};
 use headwater_core::time::{Mono, Now, WallMs};
 use tokio::time::{Sleep, sleep};
@@ -26,28 +30,74 @@ pub struct SimPlatform {
     wall: Wall,
     /// How long a thread that is woken takes to run, in milliseconds: the log's disk, for one.
     wake_up: Range<u64>,
+    panics: Panics,
 }
 
-/// A wall clock.
-#[derive(Clone, Copy, Debug)]
+/// A wall clock. Clones are the same.
+#[derive(Clone, Debug)]
 pub struct Wall {
     /// What it shows when the simulation starts.
-    pub start: WallMs,
-    /// How many simulated milliseconds make one of its own: in a slow one, stamps run ahead of the clock.
-    pub slowness: u64,
+    start: WallMs,
+    slowness: u64,
+    /// By how many milliseconds it was set forward since.
+    ahead: Arc<AtomicI64>,
+    /// The latest that it has shown.
+    latest: Arc<AtomicU64>,
 }
 
 impl Wall {
-    fn now(self) -> WallMs {
+    /// A clock that shows `start` when the simulation starts. So many simulated milliseconds make one of its own: in a
+    /// slow one, stamps run ahead of the clock.
+    pub fn new(start: WallMs, slowness: u64) -> Wall {
+        Wall { start, slowness, ahead: Arc::default(), latest: Arc::default() }
+    }
+
+    /// Somebody sets it forward by so many milliseconds, or back.
+    pub fn jump(&self, by: i64) {
+        self.ahead.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// It is set right when a process starts: that it shows nothing earlier then than it has ever shown is what stamps
+    /// rely on.
+    pub fn catch_up(&self) {
+        let behind = self.latest.load(Ordering::Relaxed).saturating_sub(self.shows());
+        self.jump(i64::try_from(behind).unwrap_or(i64::MAX));
+    }
+
+    fn now(&self) -> WallMs {
+        let shown = self.shows();
+        self.latest.fetch_max(shown, Ordering::Relaxed);
+        WallMs(shown)
+    }
+
+    fn shows(&self) -> u64 {
         let elapsed = turmoil::sim_elapsed().expect("the clock is read in a simulation only");
-        WallMs(self.start.0 + millis(elapsed) / self.slowness)
+        let shown = self.start.0 + millis(elapsed) / self.slowness;
+        shown.saturating_add_signed(self.ahead.load(Ordering::Relaxed))
+    }
+}
+
+/// Where a process leaves word of its tasks that have panicked. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Panics(Arc<Mutex<Vec<String>>>);
+
+impl Panics {
+    /// What was said, and forgets it.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, said: &(dyn Any + Send)) {
+        let text = said.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(said.downcast_ref::<&str>().copied()).unwrap_or("nothing");
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned());
     }
 }
 
 impl SimPlatform {
     /// A process on a machine: `random` is its randomness, `wake_up` how long its threads take to wake up.
-    pub fn new(power: Power, random: Random, wall: Wall, wake_up: Range<u64>) -> SimPlatform {
-        SimPlatform { power, random: Arc::new(Mutex::new(random)), wall, wake_up }
+    pub fn new(power: Power, random: Random, wall: Wall, wake_up: Range<u64>, panics: Panics) -> SimPlatform {
+        SimPlatform { power, random: Arc::new(Mutex::new(random)), wall, wake_up, panics }
     }
 
     fn random<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
@@ -73,21 +123,29 @@ impl Platform for SimPlatform {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        spawn(self.power.run(task));
+        self.spawn_local(task);
     }
 
     fn spawn_thread(&self, _name: &str, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
         let random = self.random(Random::fork);
         let thread = Thread { task: Box::pin(task), random, wake_up: self.wake_up.clone(), waking: None };
-        spawn(self.power.run(thread));
+        self.spawn_local(thread);
         Ok(())
     }
 }
 
-/// Runs a task on the current host. As a local task: when a host crashes, tokio drops those in the order in which they
-/// came, but others in one that hangs on how many tasks the process has ever had.
-fn spawn(task: impl Future<Output = ()> + 'static) {
-    tokio::task::spawn_local(task);
+impl SimPlatform {
+    /// Runs a task on the current host. As a local task: when a host crashes, tokio drops those in the order in which they
+    /// came, but others in one that hangs on how many tasks the process has ever had.
+    fn spawn_local(&self, task: impl Future<Output = ()> + 'static) {
+        let panics = self.panics.clone();
+        let task = AssertUnwindSafe(task).catch_unwind();
+        tokio::task::spawn_local(self.power.run(async move {
+            if let Err(panic) = task.await {
+                panics.add(&*panic);
+            }
+        }));
+    }
 }
 
 /// A task that a wake-up reaches only after a while, as it does one on a busy machine. Time passes so between what

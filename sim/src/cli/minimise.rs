@@ -1,0 +1,46 @@
+//! `minimise`: a world that fails, made smaller.
+
+use std::time::Duration;
+
+use clap::Args;
+use headwater_sim::many::{Minimised, minimise};
+
+use super::{Done, World, tell_failure};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    world: World,
+    /// For how many seconds it looks for a smaller one.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    for_secs: u64,
+}
+
+pub(super) fn run(options: &Options) -> Done {
+    let (kind, seed) = (options.world.worlds, options.world.seed);
+    let part = options.world.part()?;
+    if part.keep.is_some() || !part.without.is_empty() {
+        return Err("a world is made smaller from its seed alone: leave out --keep and --without".to_owned());
+    }
+    let world = kind.draw(seed);
+    let Some(Minimised { part, shown, tried }) = minimise(&*world, Duration::from_secs(options.for_secs))
+    else {
+        println!("{kind} world {seed} keeps all promises");
+        return Ok(true);
+    };
+    println!("{kind} world {seed}, as small as {tried} attempts have made it:\n");
+    world.part(&part).words().iter().for_each(|line| println!("{line}"));
+    println!("\nwhat happens in it:\n");
+    shown.trace.iter().for_each(|entry| println!("{entry}"));
+    if let Some(failure) = &shown.failure {
+        let steps = part.keep.as_deref().map_or(0, <[usize]>::len);
+        println!(
+            "\n{steps} of {} steps; without {} of {} faults",
+            world.steps(),
+            part.without.len(),
+            world.faults().len()
+        );
+        tell_failure(kind, seed, &part, &shown, failure);
+    }
+    Ok(false)
+}

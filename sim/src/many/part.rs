@@ -1,0 +1,90 @@
+//! What is left of a world when it is made smaller, and how that is said on the command line.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// A part of a world's steps and faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The numbers of the steps that are left, in their order; `None` is all of them.
+    pub keep: Option<Vec<usize>>,
+    /// The faults that are left out.
+    pub without: BTreeSet<String>,
+    /// Whether a world that has no trace prints what happens in it.
+    pub tells: bool,
+}
+
+impl Part {
+    /// How a fault is called on the command line: `FailedSync` is `failed-sync`.
+    pub fn fault_name(fault: &impl fmt::Debug) -> String {
+        let mut name = String::new();
+        for letter in format!("{fault:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        name
+    }
+
+    /// Reads numbers of steps: `3,7,9-20`.
+    pub fn parse_keep(text: &str) -> Result<Vec<usize>, String> {
+        let number = |text: &str| {
+            text.trim().parse().map_err(|_| format!("`{text}` is not the number of a step, as in 3,7,9-20"))
+        };
+        let mut keep = BTreeSet::new();
+        for range in text.split(',').filter(|range| !range.is_empty()) {
+            match range.split_once('-') {
+                Some((first, last)) => keep.extend(number(first)?..=number(last)?),
+                None => {
+                    keep.insert(number(range)?);
+                }
+            }
+        }
+        Ok(keep.into_iter().collect())
+    }
+}
+
+/// The options that ask for it.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(keep) = &self.keep {
+            let mut ranges: Vec<(usize, usize)> = Vec::new();
+            for at in keep {
+                match ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == *at => *last = *at,
+                    _ => ranges.push((*at, *at)),
+                }
+            }
+            let ranges = ranges.iter().map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            });
+            write!(f, " --keep {}", ranges.collect::<Vec<_>>().join(","))?;
+        }
+        match self.without.is_empty() {
+            true => Ok(()),
+            false => write!(f, " --without {}", self.without.iter().cloned().collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_steps_are_read_as_they_are_written() {
+        let part = Part { keep: Some(vec![3, 7, 9, 10, 11, 20, 21]), ..Part::default() };
+        assert_eq!(part.to_string(), " --keep 3,7,9-11,20-21");
+        assert_eq!(Part::parse_keep("7,3,9-11,20-21"), Ok(part.keep.expect("some")));
+        assert!(Part::parse_keep("3,x").is_err());
+    }
+
+    #[test]
+    fn faults_are_named_as_on_a_command_line() {
+        #[derive(Debug)]
+        struct FailedSync;
+        assert_eq!(Part::fault_name(&FailedSync), "failed-sync");
+    }
+}

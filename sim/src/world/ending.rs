@@ -1,0 +1,173 @@
+//! The end of a world: everything is well again, comes to rest, and everybody must know the same; then the power goes
+//! once more.
+
+use serde_json::json;
+
+use super::World;
+use super::worker::{Mood, STREAM, Worker};
+use crate::oracle::{CLOSER, Law};
+use crate::random::Random;
+use crate::trace::{Loss, What, Who};
+
+/// How long nothing may happen before a world counts as at rest: longer than every time limit.
+const REST_MS: u64 = 70_000;
+/// More rounds than any world needs.
+const MOST_ROUNDS: usize = 20_000;
+
+impl World<'_> {
+    pub(super) fn end(&mut self) {
+        let mut random = Random::new(self.plan.seed ^ 0x00e0_00e0);
+        self.heal(&mut random);
+        self.rest(&mut random);
+        self.write_last(&mut random);
+        self.list_all(&mut random);
+        for at in 0..self.subscribers.len() {
+            if let Some(link) = self.subscribers[at].link {
+                self.hang_up(link, true);
+            }
+        }
+        let subscribers = std::mem::take(&mut self.subscribers);
+        self.rest(&mut random);
+        self.subscribers = subscribers;
+        if self.broken.is_some() {
+            return;
+        }
+        self.die(Loss::Power, &mut random);
+        self.close_after_death(&mut random);
+    }
+
+    /// Nothing goes wrong any more, and everybody comes back.
+    fn heal(&mut self, random: &mut Random) {
+        self.healed = true;
+        self.machine.loss = None;
+        self.machine.disk.heal();
+        if self.machine.node.is_some() {
+            self.machine.power.restore();
+        }
+        self.note(&Who::server(), What::Healed);
+        for link in &mut self.links {
+            link.stalled_until = 0;
+            link.unread_until = 0;
+        }
+        // Who was refused tries again with what is good.
+        for at in 0..self.subscribers.len() {
+            if let Some(link) = self.subscribers[at].link.filter(|_| self.subscribers[at].is_refused) {
+                self.hang_up(link, true);
+            }
+        }
+        for worker in &mut self.workers {
+            worker.asked.iter_mut().for_each(|asked| asked.not_before = 0);
+        }
+        self.machine.starts_at = 0;
+        self.come_back(random);
+        // What was taken back is registered again.
+        for at in 0..self.workers.len() {
+            let registrations = self.workers[at].registrations();
+            if let Some(link) = self.workers[at].link {
+                registrations.into_iter().for_each(|message| self.send(link, message));
+            }
+        }
+    }
+
+    /// Goes on until nothing happens any more.
+    fn rest(&mut self, random: &mut Random) {
+        let mut quiet_since = self.now.mono.0;
+        for _ in 0..MOST_ROUNDS {
+            if self.broken.is_some() {
+                return;
+            }
+            if self.round(random) {
+                quiet_since = self.now.mono.0;
+            } else if self.now.mono.0 - quiet_since > REST_MS {
+                return self.must_be_at_rest();
+            } else {
+                let due = self.machine.node.as_ref().and_then(|node| node.process.core.next_deadline());
+                let wait = due.map_or(5_000, |due| due.0.saturating_sub(self.now.mono.0));
+                self.pass(wait.clamp(1, 5_000));
+            }
+        }
+        self.broken.get_or_insert(Law::Converges.broken("it does not come to rest"));
+    }
+
+    /// Everything that can move moves. Returns whether anything did.
+    fn round(&mut self, random: &mut Random) -> bool {
+        self.come_back(random);
+        let mut moved = false;
+        for at in 0..self.links.len() {
+            while self.move_one(at, true, random) {
+                moved = true;
+            }
+            loop {
+                let flushed = self.links[at].server_has_it && self.flush(at);
+                let arrived = self.move_one(at, false, random);
+                if !flushed && !arrived {
+                    break;
+                }
+                moved = true;
+            }
+        }
+        while self.tell() {
+            moved = true;
+        }
+        while let Some(task) = self.machine.node.as_ref().and_then(|node| node.process.next_task()) {
+            self.work(task);
+            moved = true;
+        }
+        for at in 0..self.workers.len() {
+            while !self.workers[at].asked.is_empty() && self.workers[at].link.is_some() {
+                self.handle_one(at, Mood::Good, random);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    fn must_be_at_rest(&mut self) {
+        let open = |worker: &Worker| worker.open.keys().cloned().collect::<Vec<_>>();
+        let waiting: Vec<String> = self.workers.iter().flat_map(open).collect();
+        if !waiting.is_empty() {
+            let how = format!("nothing happens any more, and these calls wait: {waiting:?}");
+            self.broken.get_or_insert(Law::Converges.broken(how));
+        }
+    }
+
+    /// The closer writes to each group: it works again.
+    fn write_last(&mut self, random: &mut Random) {
+        self.workers.push(Worker::new(CLOSER, Vec::new()));
+        let closer = self.workers.len() - 1;
+        self.connect_worker(closer, random);
+        self.ask(closer, |group| {
+            ("stream::set", json!({"stream_name": STREAM, "group_id": group, "item_id": "last", "data": {"id": "last", "n": 1}}))
+        });
+        self.rest(random);
+    }
+
+    fn list_all(&mut self, random: &mut Random) {
+        let closer = self.workers.len() - 1;
+        self.ask(closer, |group| ("stream::list", json!({"stream_name": STREAM, "group_id": group})));
+        self.rest(random);
+    }
+
+    fn ask(&mut self, worker: usize, call: impl Fn(&str) -> (&'static str, serde_json::Value)) {
+        for group in 0..self.plan.setup.groups {
+            let (function, data) = call(&format!("g{group}"));
+            let worker = &mut self.workers[worker];
+            let Some(link) = worker.link else { return };
+            let message = worker.calling(function, &data);
+            self.send(link, message);
+        }
+    }
+
+    /// Only the closer comes back, and lists what is there.
+    fn close_after_death(&mut self, random: &mut Random) {
+        for at in 0..self.links.len() {
+            self.hang_up(at, true);
+        }
+        self.subscribers.clear();
+        let closer = self.workers.pop();
+        self.workers.clear();
+        self.workers.extend(closer);
+        self.come_back(random);
+        self.list_all(random);
+    }
+}
