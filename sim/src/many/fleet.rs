@@ -54,8 +54,11 @@ pub struct Stuck {
     pub at: usize,
 }
 
-/// No world takes as long as this.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a world that has not ended is looked for. Looks are counted, and not the time, which also passes while this
+/// process is not given any.
+const LOOK: Duration = Duration::from_secs(1);
+/// No world takes as many looks as these.
+const PATIENCE: u32 = 120;
 
 impl Fleet {
     /// Runs them; each that fails is handed on, in the order of the seeds.
@@ -83,7 +86,7 @@ impl Fleet {
             if keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if let Err(Stuck { at }) = ended {
-            let how = format!("it was still running after {} s", PATIENCE.as_secs());
+            let how = format!("it was still running after {} s", (LOOK * PATIENCE).as_secs());
             let failure = Failure { law: "Ends".to_owned(), how };
             let run = Run {
                 seed: first + at as u64,
@@ -125,12 +128,14 @@ where
         });
     }
     drop(sender);
-    let (mut early, mut next) = (BTreeMap::new(), 0);
+    let (mut early, mut next, mut looks) = (BTreeMap::new(), 0, 0);
     loop {
-        match results.recv_timeout(PATIENCE) {
+        match results.recv_timeout(LOOK) {
             Ok((at, result)) => {
+                looks = 0;
                 early.insert(at, result);
             }
+            Err(RecvTimeoutError::Timeout) if looks < PATIENCE => looks += 1,
             Err(RecvTimeoutError::Timeout) => return Err(Stuck { at: next }),
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }

@@ -24,8 +24,15 @@ impl Script {
     }
 
     pub(super) fn note(&mut self, who: &Who, what: What) -> &mut Script {
-        let at = self.trace.len() as u64;
+        let at = self.trace.last().map_or(0, |last| last.at + 1);
         self.trace.push(Entry { at, who: who.clone(), what });
+        self
+    }
+
+    /// Time passes, in milliseconds.
+    pub(super) fn waits(&mut self, ms: u64) -> &mut Script {
+        let at = self.trace.last().map_or(0, |last| last.at + ms);
+        self.trace.push(Entry { at, who: Who::server(), what: What::Did("time passes".to_owned()) });
         self
     }
 

@@ -22,7 +22,7 @@ use crate::oracle::{CLOSER, Limits, Rules};
 use crate::power::Power;
 use crate::random::Random;
 use crate::trace::{Recorder, Trace};
-use client::{Closer, Edge, Progress, SERVER, STREAM_PORT, Subscriber, WORKER_PORT, Worker};
+use client::{Closer, Edge, Progress, SERVER, STREAM_PORT, Stranger, Subscriber, WORKER_PORT, Worker};
 use complaints::Complaints;
 use fault::{Fault, Kinds, Loss};
 use links::Links;
@@ -216,6 +216,13 @@ impl World {
                 Ok(())
             });
             names.push(name);
+        }
+        if setting.has_stranger {
+            let stranger = Stranger { progress: progress.clone(), random: self.random.fork() };
+            sim.client("stranger", async move {
+                stranger.run().await;
+                Ok(())
+            });
         }
         let closer = Closer {
             edge: edge(CLOSER, WORKER_PORT),

@@ -18,10 +18,11 @@ pub struct Report {
 }
 
 /// All that can go wrong.
-const FAULTS: [&str; 24] = [
+const FAULTS: [&str; 25] = [
     "calls made again",
     "clock set back",
     "clock set forward",
+    "connections of strangers",
     "handlers that died",
     "handlers that failed",
     "handlers that were silent",

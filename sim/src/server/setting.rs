@@ -33,6 +33,8 @@ pub(super) struct Setting {
     pub(super) watched: Vec<Watched>,
     pub(super) workers: Vec<WorkerSetting>,
     pub(super) subscribers: Vec<SubscriberSetting>,
+    /// Whether somebody connects who makes no sense.
+    pub(super) has_stranger: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +64,9 @@ impl Setting {
         let groups: Vec<_> = (0..random.within(1..4)).map(|number| format!("g{number}")).collect();
         let items = random.within(1..7);
         let is_tight = random.chance(50);
-        let workers = workers(random, &groups, well);
+        let timeouts = timeouts(random);
+        let call = Duration::from_millis(timeouts.call_ms);
+        let workers = workers(random, &groups, well, call);
         let has = |wanted: &Duty| workers.iter().any(|worker| worker.duties.contains(wanted));
         let access = Access {
             auth_function: has(&Duty::Auth).then(|| FunctionId::trusted("auth")),
@@ -85,12 +89,7 @@ impl Setting {
             slowness: if random.chance(30) { 20 } else { 1 },
             storage: storage(random),
             access,
-            timeouts: Timeouts {
-                call_ms: random.within(500..1_200),
-                stop_ms: random.within(200..1_000),
-                auth_ms: random.within(400..1_200),
-                gate_grace_ms: if random.chance(80) { random.within(100..2_000) } else { 0 },
-            },
+            timeouts,
             outbox_bytes: if is_tight { 1_000 + random.index(5_000) } else { 1 << 20 },
             // Where there is less, a call may be refused.
             worker_outbox_bytes: if is_tight && !well { 4_000 + random.index(40_000) } else { 1 << 28 },
@@ -108,6 +107,7 @@ impl Setting {
                 })
                 .collect(),
             watched,
+            has_stranger: random.chance(30),
         }
     }
 
@@ -144,8 +144,8 @@ impl Setting {
 }
 
 /// Each of them is there for something else, or for nothing.
-fn workers(random: &mut Random, groups: &[String], well: bool) -> Vec<WorkerSetting> {
-    let mut workers: Vec<_> = (0..random.within(1..4)).map(|_| worker(random, groups, well)).collect();
+fn workers(random: &mut Random, groups: &[String], well: bool, call: Duration) -> Vec<WorkerSetting> {
+    let mut workers: Vec<_> = (0..random.within(1..4)).map(|_| worker(random, groups, well, call)).collect();
     // Of these there is one.
     for (duty, percent) in [(Duty::Echo, 50), (Duty::Auth, 30), (Duty::Keeper, if well { 0 } else { 25 })] {
         let at = random.index(workers.len());
@@ -156,7 +156,7 @@ fn workers(random: &mut Random, groups: &[String], well: bool) -> Vec<WorkerSett
     workers
 }
 
-fn worker(random: &mut Random, groups: &[String], well: bool) -> WorkerSetting {
+fn worker(random: &mut Random, groups: &[String], well: bool, call: Duration) -> WorkerSetting {
     let mut duties = Vec::new();
     if random.chance(40) {
         duties.push(Duty::Handler {
@@ -176,10 +176,19 @@ fn worker(random: &mut Random, groups: &[String], well: bool) -> WorkerSetting {
     let [failing, silent, dying] = if well { [0; 3] } else { [often(35), often(25), often(20) / 3] };
     WorkerSetting {
         duties,
-        manners: Manners { slow, failing, silent, dying },
+        manners: Manners { slow, failing, silent, dying, call },
         window: random.index(10) + 2,
         until: random.millis(1_500..2_700),
         acts: !well && random.chance(30),
+    }
+}
+
+fn timeouts(random: &mut Random) -> Timeouts {
+    Timeouts {
+        call_ms: random.within(500..1_200),
+        stop_ms: random.within(200..1_000),
+        auth_ms: random.within(400..1_200),
+        gate_grace_ms: if random.chance(80) { random.within(100..2_000) } else { 0 },
     }
 }
 

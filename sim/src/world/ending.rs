@@ -11,8 +11,11 @@ use crate::trace::{Loss, What, Who};
 
 /// How long nothing may happen before a world counts as at rest: longer than every time limit.
 const REST_MS: u64 = 70_000;
-/// More rounds than any world needs.
+/// More rounds than any world needs, and more moves in all of them.
 const MOST_ROUNDS: usize = 20_000;
+const MOST_MOVES: usize = 500_000;
+/// What one queue may do in a round: what makes work for itself does not keep the others from theirs.
+const TURN: usize = 1_000;
 
 impl World<'_> {
     pub(super) fn end(&mut self) {
@@ -72,11 +75,17 @@ impl World<'_> {
     /// Goes on until nothing happens any more.
     fn rest(&mut self, random: &mut Random) {
         let mut quiet_since = self.now.mono.0;
+        let mut moves = 0;
         for _ in 0..MOST_ROUNDS {
             if self.broken.is_some() {
                 return;
             }
-            if self.round(random) {
+            if moves > MOST_MOVES {
+                break;
+            }
+            let moved = self.round(random);
+            moves += moved;
+            if moved > 0 {
                 quiet_since = self.now.mono.0;
             } else if self.now.mono.0 - quiet_since > REST_MS {
                 return self.must_be_at_rest();
@@ -89,37 +98,37 @@ impl World<'_> {
         self.broken.get_or_insert(Law::Converges.broken("it does not come to rest"));
     }
 
-    /// Everything that can move moves. Returns whether anything did.
-    fn round(&mut self, random: &mut Random) -> bool {
+    /// Everything that can move moves. Returns how often anything did.
+    fn round(&mut self, random: &mut Random) -> usize {
         self.come_back(random);
-        let mut moved = false;
+        let mut moved = 0;
         for at in 0..self.links.len() {
-            while self.move_one(at, true, random) {
-                moved = true;
-            }
-            loop {
-                let flushed = self.links[at].server_has_it && self.flush(at);
-                let arrived = self.move_one(at, false, random);
-                if !flushed && !arrived {
-                    break;
-                }
-                moved = true;
-            }
+            moved += self.turn(|world| world.move_one(at, true, random));
+            moved += self.turn(|world| {
+                let flushed = world.links[at].server_has_it && world.flush(at);
+                world.move_one(at, false, random) || flushed
+            });
         }
-        while self.tell() {
-            moved = true;
-        }
-        while let Some(task) = self.machine.node.as_ref().and_then(|node| node.process.next_task()) {
-            self.work(task);
-            moved = true;
-        }
+        moved += self.turn(World::tell);
+        moved += self.turn(|world| {
+            let task = world.machine.node.as_ref().and_then(|node| node.process.next_task());
+            task.map(|task| world.work(task)).is_some()
+        });
         for at in 0..self.workers.len() {
-            while !self.workers[at].asked.is_empty() && self.workers[at].link.is_some() {
-                self.handle_one(at, Mood::Good, random);
-                moved = true;
-            }
+            moved += self.turn(|world| {
+                let is_asked = !world.workers[at].asked.is_empty() && world.workers[at].link.is_some();
+                if is_asked {
+                    world.handle_one(at, Mood::Good, random);
+                }
+                is_asked
+            });
         }
         moved
+    }
+
+    /// Moves something until it does not move, or its turn is over.
+    fn turn(&mut self, mut moves: impl FnMut(&mut Self) -> bool) -> usize {
+        (0..TURN).take_while(|_| moves(self)).count()
     }
 
     fn must_be_at_rest(&mut self) {

@@ -29,7 +29,7 @@ impl Leaves {
         self.all_told(|join| {
             let gone = self.connections.get(&join.who).and_then(|connection| connection.gone);
             let lives_on = gone.is_none_or(|gone| gone > rest);
-            join.ended.is_some_and(|ended| ended < healed) && lives_on
+            join.ended.is_some_and(|ended| ended <= healed) && lives_on
         })
     }
 

@@ -92,8 +92,11 @@ impl Join {
     /// Asks of a function that still count: who vanished before it answered is asked again.
     pub(super) fn asks_of(&self, function: &str, workers: &Workers, asked_now: &Who) -> usize {
         let counts = |ask: &&Ask| {
-            let elsewhere = !workers.is_exact() && ask.who != *asked_now;
-            ask.vote.is_some() || !(workers.is_gone(&ask.who) || elsewhere)
+            match workers.is_exact() {
+                true => ask.vote.is_some() || !workers.is_gone(&ask.who),
+                // An answer may have been lost with its connection.
+                false => ask.who == *asked_now,
+            }
         };
         self.asks.get(function).map_or(0, |asks| asks.iter().filter(counts).count())
     }

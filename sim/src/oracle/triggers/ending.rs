@@ -168,11 +168,11 @@ impl Ending {
     pub(super) fn moment(&self, frame: &Frame<'_>) -> Option<Moment> {
         let events = self.groups.get(&frame.group)?;
         let seen = events.by_stamp.get(&frame.stamp).and_then(|known| known.seen);
-        let seen = seen.map(|(index, at)| Moment { from: index, at, until: index });
+        let seen = seen.map(|(index, at)| Moment { at, until: index });
         let answered = || {
             let revision = frame.revision.filter(|_| frame.is_change())?;
             let command = &self.commands[*events.answered.get(&revision)?];
-            Some(Moment { from: command.taken, at: command.at, until: command.answered? })
+            Some(Moment { at: command.at, until: command.answered? })
         };
         seen.or_else(answered)
     }

@@ -278,3 +278,6 @@ impl Frame<'_> {
         self.event["type"] != "event"
     }
 }
+
+#[cfg(test)]
+mod tests;

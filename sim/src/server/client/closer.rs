@@ -42,6 +42,11 @@ impl Closer {
         state.healed.is_some_and(|at| at + SETTLING < elapsed) && state.resting.len() == self.workers
     }
 
+    /// Whether no handler has anything more to do.
+    fn is_quiet(&self) -> bool {
+        self.edge.progress.state().busy_until < turmoil::sim_elapsed().unwrap_or_default()
+    }
+
     /// `None` if the connection is lost.
     async fn closes(&mut self, connection: &mut Connection) -> Option<()> {
         // Who connects again at the wrong moment misses the first.
@@ -64,6 +69,11 @@ impl Closer {
             }
             answers(connection, sent).await?;
             sleep(3 * AGAIN).await;
+        }
+        while !self.is_quiet() {
+            if let Next::Lost = connection.next(Instant::now() + LOOK).await {
+                return None;
+            }
         }
         for group in self.mix.groups().to_vec() {
             let data = json!({"stream_name": STREAM, "group_id": group});

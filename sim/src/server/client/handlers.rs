@@ -45,6 +45,8 @@ pub(in crate::server) struct Manners {
     pub(in crate::server) silent: u64,
     /// It loses its connection, and comes back.
     pub(in crate::server) dying: u64,
+    /// How long the server waits for it.
+    pub(in crate::server) call: Duration,
 }
 
 /// What a worker does about a call.
@@ -70,6 +72,8 @@ pub(super) struct Handlers {
 
 /// How long a handler takes that takes its time, in milliseconds.
 const SLOW: std::ops::Range<u64> = 5..120;
+/// How long it takes at most, from an answer, until the next call is there.
+const NEXT: Duration = Duration::from_millis(150);
 
 impl Duty {
     /// The function that the duty is about; each worker has its own, where there may be several.
@@ -170,6 +174,7 @@ impl Handlers {
         }
         if is(manners.silent) {
             progress.happened("handlers that were silent");
+            progress.is_busy(self.manners.call + NEXT);
             return Reaction::Lives;
         }
         let (key, answer) = match is(manners.failing) {
@@ -184,6 +189,7 @@ impl Handlers {
             progress.happened("handlers that were slow");
             pause = random.millis(SLOW);
         }
+        progress.is_busy(pause + NEXT);
         if call["invocation_id"].is_null() {
             return Reaction::Lives;
         }

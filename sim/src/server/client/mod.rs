@@ -3,6 +3,7 @@
 mod closer;
 mod handlers;
 mod kept;
+mod stranger;
 mod subscriber;
 mod work;
 mod worker;
@@ -26,6 +27,7 @@ use crate::trace::{Recorder, What, Who};
 
 pub(super) use closer::Closer;
 pub(super) use handlers::{Duty, Manners};
+pub(super) use stranger::Stranger;
 pub(super) use subscriber::{Habits, Subscriber, Watched};
 pub(super) use work::Mix;
 pub(super) use worker::Worker;
@@ -61,6 +63,8 @@ struct State {
     resting: BTreeSet<String>,
     /// The subscribers that have seen the end of all that they watch.
     settled: BTreeSet<String>,
+    /// Until when workers may be called for what has happened so far.
+    busy_until: Duration,
     /// Functions that the server is known to have heard of.
     functions: BTreeSet<String>,
     /// What went wrong at clients.
@@ -84,6 +88,13 @@ impl Progress {
 
     fn is_over(&self) -> bool {
         self.state().over
+    }
+
+    /// A worker may be called again within so long.
+    fn is_busy(&self, lasts: Duration) {
+        let until = turmoil::sim_elapsed().unwrap_or_default() + lasts;
+        let mut state = self.state();
+        state.busy_until = state.busy_until.max(until);
     }
 
     fn happened(&self, what: &'static str) {

@@ -4,6 +4,9 @@
 //! Where the trace tells what the server took, this is exact. Where it tells only what clients sent and got, a
 //! registration counts once an answer to a later call of its connection proves that it was taken.
 
+mod binding;
+mod registration;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -11,6 +14,8 @@ use serde_json::Value;
 use super::Rules;
 use super::frame::text;
 use crate::trace::{Entry, What, Who};
+pub(super) use binding::{Binding, Kind, Wanted};
+use binding::{Held, Holder};
 
 /// What happens to a connection, at the edge that a world tells most of.
 pub(super) enum Edge<'a> {
@@ -46,67 +51,12 @@ pub(super) struct Call {
     pub(super) at: u64,
 }
 
-/// What a trigger waits for; what is `None` may be any.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Kind {
-    Stream { stream: String, group: Option<String>, item: Option<String> },
-    Join(Option<String>),
-    Leave(Option<String>),
-}
-
-/// What a trigger asks for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wanted {
-    pub(super) kind: Kind,
-    pub(super) function: String,
-    pub(super) condition: Option<String>,
-    pub(super) metadata: Value,
-}
-
-/// A trigger and its handler.
-#[derive(Clone, Debug)]
-pub(super) struct Binding {
-    pub(super) wanted: Wanted,
-    /// Where the trace has the registration that made it.
-    pub(super) registered: usize,
-    /// When that was.
-    pub(super) at: u64,
-    /// In which process of the server.
-    pub(super) process: u64,
-    /// The worker's name for it.
-    id: String,
-    held: Held,
-    /// Whose it was before it was taken up with the last registration.
-    before: Option<Held>,
-}
-
-/// Whose a function or a binding is.
-#[derive(Clone, Debug)]
-struct Held {
-    holder: Holder,
-    /// Where the trace has the registration.
-    asked: usize,
-    /// Since when it certainly works without a break; what is unproven does not.
-    since: Option<usize>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Holder {
-    Worker(Who),
-    /// Its worker went away without a word, and is waited for until then.
-    Nobody {
-        until: u64,
-    },
-    /// It was taken back, here in the trace.
-    Ended(usize),
-}
-
-/// When an event happened, as exactly as that is known: not before one place of the trace, and not after another.
+/// When an event happened, as far as that is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    pub(super) from: usize,
-    /// A time not after `from`.
+    /// A time not after it.
     pub(super) at: u64,
+    /// It is not behind this place of the trace.
     pub(super) until: usize,
 }
 
@@ -282,91 +232,6 @@ impl Workers {
         Happened::Nothing
     }
 
-    fn register_function(&mut self, who: &Who, id: &str) {
-        let since = self.rules.tells_server.then_some(self.index);
-        let new = Held { holder: Holder::Worker(who.clone()), asked: self.index, since };
-        let before = self.functions.get(id).cloned();
-        let held = match &before {
-            // It is refused.
-            Some(Held { holder: Holder::Worker(_), .. }) => return,
-            Some(old) if self.is_waited_for(&old.holder) => Held { since: old.since, ..new },
-            _ => new,
-        };
-        self.functions.insert(id.to_owned(), held);
-        self.registered = Some((id.to_owned(), before));
-    }
-
-    fn register_trigger(&mut self, who: &Who, id: &str, wanted: Wanted) {
-        let known = self.bindings.values().find(|binding| binding.is_of(who, id));
-        if known.is_some_and(|binding| binding.wanted == wanted) {
-            return;
-        }
-        self.end_binding(who, id);
-        let process = self.born.get(who).copied().unwrap_or(self.process);
-        let since = self.rules.tells_server.then_some(self.index);
-        let held = Held { holder: Holder::Worker(who.clone()), asked: self.index, since };
-        // Of those alike the one that vanished first is taken up.
-        let waits_until = |binding: &Binding| match binding.held.holder {
-            Holder::Nobody { until } if binding.wanted == wanted && binding.process == process => Some(until),
-            _ => None,
-        };
-        let alike =
-            self.bindings.iter().filter_map(|(number, binding)| Some((waits_until(binding)?, *number)));
-        let first = alike.filter(|(until, _)| self.now < *until).min();
-        match first.and_then(|(_, number)| self.bindings.get_mut(&number)) {
-            Some(binding) => {
-                let since = binding.held.since;
-                binding.before = Some(std::mem::replace(&mut binding.held, Held { since, ..held }));
-                id.clone_into(&mut binding.id);
-            }
-            None => {
-                self.next += 1;
-                let (id, registered, at) = (id.to_owned(), self.index, self.now);
-                let binding = Binding { wanted, registered, at, process, id, held, before: None };
-                self.bindings.insert(self.next, binding);
-            }
-        }
-    }
-
-    fn end_binding(&mut self, who: &Who, id: &str) {
-        // Where it is not known when the server took that, it may go on.
-        let holder = if self.rules.tells_server {
-            Holder::Ended(self.index)
-        } else {
-            Holder::Nobody { until: u64::MAX }
-        };
-        if let Some(binding) = self.bindings.values_mut().find(|binding| binding.is_of(who, id)) {
-            binding.held = Held { holder, since: None, ..binding.held };
-        }
-    }
-
-    /// A registration was refused: it is as it was before.
-    fn refused(&mut self, who: &Who, id: &str) {
-        let found = self.bindings.iter_mut().find(|(_, binding)| binding.is_of(who, id));
-        if let Some((number, binding)) = found {
-            match binding.before.take() {
-                Some(before) => binding.held = before,
-                None => {
-                    let number = *number;
-                    self.bindings.remove(&number);
-                }
-            }
-        }
-    }
-
-    /// A worker is back on another connection, and says so: the old one is retired at once.
-    fn reattach(&mut self, who: &Who, message: &Value) {
-        let previous = self.identities.get(text(&message["previous_worker_id"]));
-        if let Some((token, old)) = previous
-            && *token == message["reattach_token"]
-            && old != who
-            && self.rules.tells_server
-        {
-            let old = old.clone();
-            self.goes(&old);
-        }
-    }
-
     fn goes(&mut self, who: &Who) {
         if !self.gone.insert(who.clone()) {
             return;
@@ -449,36 +314,29 @@ impl Workers {
         self.contended.contains(function)
     }
 
-    /// All bindings that the server may act for when it calls this worker for what happened then, by number. Also those
-    /// that are no more: what waits for a worker with too much to do is called for them all the same.
+    /// All bindings that the server may act for when it calls this worker for what happened then, by number.
     pub(super) fn bindings(&self, who: &Who, then: Option<Moment>) -> impl Iterator<Item = (u64, &Binding)> {
         let process = self.born.get(who).copied().unwrap_or(self.process);
         let then = then.filter(|_| self.rules.tells_server);
         let all = self.bindings.iter().filter(move |(_, binding)| {
             let was_there = then.is_none_or(|then| {
-                binding.registered < then.until
-                    && match binding.held.holder {
-                        Holder::Worker(_) => true,
-                        Holder::Ended(index) => then.from <= index,
-                        Holder::Nobody { until } => then.at <= until,
-                    }
+                let vanished = matches!(binding.held.holder, Holder::Nobody { until } if until < then.at);
+                binding.registered < then.until && !vanished
             });
-            binding.process == process && was_there
+            binding.process == process && was_there && self.is_bound(binding)
         });
         all.map(|(number, binding)| (*number, binding))
     }
 
     /// What is bound now, or still waits for its worker.
     pub(super) fn bound(&self) -> impl Iterator<Item = &Wanted> {
-        let bound = self.bindings.values().filter(|binding| {
-            binding.process == self.process
-                && match binding.held.holder {
-                    Holder::Worker(_) => true,
-                    Holder::Ended(_) => false,
-                    Holder::Nobody { until } => self.earlier <= until,
-                }
-        });
-        bound.map(|binding| &binding.wanted)
+        let all = self.bindings.values().filter(|binding| binding.process == self.process);
+        all.filter(|binding| self.is_bound(binding)).map(|binding| &binding.wanted)
+    }
+
+    fn is_bound(&self, binding: &Binding) -> bool {
+        // What was due when the time was up comes with what happens next.
+        !matches!(binding.held.holder, Holder::Nobody { until } if until < self.earlier)
     }
 
     /// The time of the entries before those of now.
@@ -504,78 +362,5 @@ impl Workers {
 
     fn is_waited_for(&self, holder: &Holder) -> bool {
         self.rules.tells_server && matches!(holder, Holder::Nobody { until } if self.now < *until)
-    }
-}
-
-impl Held {
-    fn is_of(&self, who: &Who) -> bool {
-        self.holder == Holder::Worker(who.clone())
-    }
-}
-
-impl Binding {
-    fn is_of(&self, who: &Who, id: &str) -> bool {
-        self.id == id && self.held.is_of(who)
-    }
-}
-
-impl Wanted {
-    /// What a registration asks for; nothing if that can't be had.
-    fn read(message: &Value) -> Option<Wanted> {
-        let config = &message["config"];
-        let name = |key: &str| match &config[key] {
-            Value::Null => Some(None),
-            Value::String(name) => Some(Some(name.clone()).filter(|name| !name.is_empty())),
-            _ => None,
-        };
-        let (stream, group, item) = (name("stream_name")?, name("group_id")?, name("item_id")?);
-        let kind = match text(&message["trigger_type"]) {
-            "stream" => Kind::Stream { stream: stream?, group, item },
-            "stream:join" | "streams:join" => Kind::Join(stream),
-            "stream:leave" | "streams:leave" => Kind::Leave(stream),
-            _ => return None,
-        };
-        let function = text(&message["function_id"]).to_owned();
-        let (condition, metadata) = (name("condition_function_id")?, message["metadata"].clone());
-        Some(Wanted { kind, function, condition, metadata })
-    }
-
-    /// The functions that are called for it, the condition first.
-    pub(super) fn functions(&self) -> impl Iterator<Item = &str> {
-        self.condition.iter().chain([&self.function]).map(String::as_str)
-    }
-
-    /// What is called first for it.
-    pub(super) fn first(&self) -> &str {
-        self.condition.as_ref().unwrap_or(&self.function)
-    }
-
-    /// How often a call like this may be made for one event.
-    pub(super) fn calls(&self, call: &Call) -> usize {
-        let called = self.functions().filter(|function| *function == call.function);
-        if self.metadata == call.metadata { called.count() } else { 0 }
-    }
-
-    /// Whether it is for the events of whole groups.
-    pub(super) fn is_for_all_items(&self) -> bool {
-        matches!(self.kind, Kind::Stream { item: None, .. })
-    }
-
-    /// Whether it is for the joins, or the leaves, of a stream.
-    pub(super) fn is_about(&self, stream: &str) -> bool {
-        match &self.kind {
-            Kind::Join(of) | Kind::Leave(of) => of.as_deref().is_none_or(|of| of == stream),
-            Kind::Stream { .. } => false,
-        }
-    }
-
-    /// Whether it is for this event.
-    pub(super) fn covers(&self, stream: &str, group: &str, item: Option<&str>) -> bool {
-        let Kind::Stream { stream: of, group: group_filter, item: item_filter } = &self.kind else {
-            return false;
-        };
-        let fits =
-            |filter: &Option<String>, name| filter.as_deref().is_none_or(|filter| Some(filter) == name);
-        of == stream && fits(group_filter, Some(group)) && fits(item_filter, item)
     }
 }
