@@ -194,7 +194,8 @@ fn timeouts(random: &mut Random) -> Timeouts {
 
 /// Where all is well, nothing may be refused.
 fn limits(random: &mut Random, well: bool) -> Limits {
-    let mut limits = Limits::default();
+    // More would not be handled before the world ends.
+    let mut limits = Limits { trigger_events: 150, ..Limits::default() };
     if !well && random.chance(30) {
         limits.calls_in_flight = 1 + random.index(4);
     }
