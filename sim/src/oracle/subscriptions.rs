@@ -253,6 +253,10 @@ impl Connection {
     /// A join was refused; which, if that is known.
     fn refused(&mut self, place: &Place, id: Option<Arc<str>>, exact: bool) {
         let target = self.target(place);
+        if !exact && target.may {
+            // It may have been one that was left before that was known.
+            return;
+        }
         // The same may have been asked for again, after it was refused.
         let again = !exact && target.again;
         let over = match id.filter(|id| target.joined.contains(id)) {

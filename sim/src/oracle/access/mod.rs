@@ -64,9 +64,6 @@ struct Vouched {
     denied: bool,
 }
 
-/// No world lets its handlers take less, in milliseconds: what a gate says within this time counts.
-const PROMPT: u64 = 100;
-
 impl Access {
     pub(super) fn new(rules: Rules) -> Access {
         Access {
@@ -208,11 +205,13 @@ impl Access {
             }
             Asked::Gate { subscription, join } => {
                 let last = self.joins.get(&subscription);
-                // Of a second join under the same id it is not known which of the two a gate is asked about.
+                // What a gate says in time counts. Of a second join under the same id it is not known which of the two
+                // a gate is asked about.
                 let counts = counts
                     && self.rules.tells_server
                     && join == 1
-                    && last.is_some_and(|last| last.number == join && at < last.at + PROMPT);
+                    && last
+                        .is_some_and(|last| last.number == join && at < last.at + self.rules.limits.call_ms);
                 if denies && counts {
                     self.denies(&subscription);
                 }

@@ -129,6 +129,11 @@ impl Joined {
                 self.whole.at = Some(revision);
                 return Ok(None);
             }
+            if !exact && self.whole.again && revision > at {
+                // It left and joined again, and the state that was before this was replaced by a newer one.
+                self.whole.at = None;
+                return Ok(None);
+            }
             let may_be_left = !self.whole.surely && item.as_ref().is_some_and(|item| item.at.is_some());
             Law::OneOrder
                 .require(may_be_left && revision > at, || format!("the revision before was {at}"))?;
@@ -151,6 +156,8 @@ impl Joined {
             item.value = Some(if kind == Kind::Delete { Value::Null } else { data.clone() });
         }
         item.at = Some(revision);
-        Ok(Some(at))
+        // A state that was replaced by a newer one may have been the one that this follows.
+        let is_sure = exact || !(item.again || self.whole.again);
+        Ok(is_sure.then_some(at))
     }
 }

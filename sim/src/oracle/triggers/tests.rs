@@ -310,3 +310,18 @@ fn what_is_handled_is_what_everybody_sees() {
     handles(&mut script, &worker(1), other);
     broken(script, Law::SeenIsDurable, "was told as");
 }
+
+#[test]
+fn a_trigger_that_is_taken_back_and_asked_for_again_is_another_and_waits_for_no_call_of_the_first() {
+    for tells_server in [true, false] {
+        let mut script = world(tells_server, &all());
+        happens(&mut script, 1);
+        is_called(&mut script, &worker(1), "f", change(1));
+        script.says(&worker(1), json!({"type": "unregistertrigger", "id": "t"}));
+        binds(&mut script, &worker(1), &all());
+        happens(&mut script, 2);
+        handles(&mut script, &worker(1), change(2));
+        returns(&mut script, &worker(1), "f", 1, Value::Null);
+        assert_eq!(judged(script), Ok(2));
+    }
+}

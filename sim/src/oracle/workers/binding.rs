@@ -57,6 +57,8 @@ pub(super) enum Holder {
     Nobody {
         until: u64,
     },
+    /// Its worker took it back; it is not known when the server heard of that.
+    TakenBack,
 }
 
 impl Held {

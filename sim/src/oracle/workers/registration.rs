@@ -60,7 +60,7 @@ impl Workers {
             // It is not known when the server takes that: it may go on.
             false => {
                 for binding in self.bindings.values_mut().filter(|binding| binding.is_of(who, id)) {
-                    binding.held.holder = Holder::Nobody { until: u64::MAX };
+                    binding.held.holder = Holder::TakenBack;
                     binding.held.since = None;
                 }
             }
