@@ -1,4 +1,4 @@
-//! `headwater export`, `import` and `repair`, as far as they are the command line's.
+//! `headwater export`, `import`, `repair` and `bench`, as far as they are the command line's.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Read, Write};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use headwater::backup::{self, Address, Imported, Tail, Wanted};
+use headwater::bench::{self, Options, Scenario};
 use headwater::platform::{Platform as _, System};
 use headwater::store::{Folder, OpenError, repair};
 use headwater_core::name::{GroupName, GroupPath, StreamName};
@@ -53,6 +54,47 @@ pub(crate) struct Repair {
     /// Go on without asking.
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// What to measure; without any, all of it. A server that has just started tells most about memory.
+    #[arg(value_enum, value_name = "SCENARIO")]
+    scenarios: Vec<Scenario>,
+    /// The worker port of the server.
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:49134")]
+    workers: String,
+    /// Its stream port.
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:3112")]
+    streams: String,
+    /// What its `worker_token` is. Others on this machine may see it: HEADWATER_TOKEN in the environment is better.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// One line of JSON for each table.
+    #[arg(long)]
+    json: bool,
+    /// How long to measure, where it goes by time.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// How many subscribers or connections, instead of as many as the scenario has by itself.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    subscribers: Option<u64>,
+    /// How many sets in a burst.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    writes: u64,
+    /// How many sets a second where they are paced, instead of as many as the scenario has by itself.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    rate: Option<u64>,
+    /// How many items in the group that many come back to.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    items: u64,
+    /// How many groups a trigger is bound to.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    groups: u64,
+    /// The server's process on this machine, for its processor time and memory; it is found by itself on a loopback
+    /// address.
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
 }
 
 /// How often an import tells how far it is.
@@ -126,6 +168,34 @@ pub(crate) fn import(command: &Import) -> Result<String, String> {
         None => Ok(format!("{items} set")),
         Some(error) => Err(format!("{error}\nheadwater: {items} set; importing them again is harmless")),
     }
+}
+
+/// Runs scenarios. Whether everything came, once, in order, and every call was answered.
+pub(crate) fn bench(command: &Bench) -> Result<bool, String> {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let options = Options {
+        scenarios: command.scenarios.clone(),
+        workers: address(&command.workers, command.token.as_ref())?,
+        streams: Address::parse(&command.streams, None).map_err(|error| error.to_string())?,
+        seconds: command.seconds,
+        subscribers: command.subscribers.map(count),
+        writes: command.writes,
+        rate: command.rate,
+        items: count(command.items),
+        groups: count(command.groups),
+        pid: command.pid,
+    };
+    let tell = |report: &bench::Report| {
+        say(&if command.json { format!("{}\n", report.json()) } else { report.table() });
+    };
+    let starts = |scenario: &str| eprintln!("headwater: measuring {scenario}");
+    let stop = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    };
+    let ended = runtime()?.block_on(bench::run(&options, stop, starts, tell));
+    ended.map_err(|error| error.to_string())
 }
 
 /// Repairs a store, if its damage can be lived with.

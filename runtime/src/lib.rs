@@ -8,6 +8,7 @@
 
 mod access;
 pub mod backup;
+pub mod bench;
 pub mod config;
 mod connection;
 mod delivery;

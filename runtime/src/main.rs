@@ -43,6 +43,8 @@ enum Command {
     Import(commands::Import),
     /// Make a damaged store one that can be opened: says what would be lost, asks, and keeps what it changes.
     Repair(commands::Repair),
+    /// Measure a running server under load, and check what it delivers.
+    Bench(commands::Bench),
 }
 
 #[derive(Args)]
@@ -79,6 +81,11 @@ fn main() -> ExitCode {
                 say(&format!("{told}\n"));
                 ExitCode::SUCCESS
             }
+            Err(error) => fail(&error, FAILED),
+        },
+        Cli { command: Some(Command::Bench(bench)), .. } => match commands::bench(&bench) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => fail("not everything was delivered once, in order, and answered", FAILED),
             Err(error) => fail(&error, FAILED),
         },
         Cli { command: Some(Command::Serve(file)), .. } | Cli { command: None, serve: file } => {

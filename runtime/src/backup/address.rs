@@ -54,17 +54,27 @@ impl Address {
     }
 
     /// The host as the system looks it up.
-    pub(super) fn lookup(&self) -> (&str, u16) {
+    pub(crate) fn lookup(&self) -> (&str, u16) {
         (self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
     }
 
     /// For the header of that name.
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub(crate) fn authorization(&self) -> Option<String> {
         self.token.as_ref().map(|token| format!("Bearer {}", token.shown()))
     }
 
     pub(super) fn worker_url(&self) -> String {
-        format!("ws://{}:{}{}/", self.host, self.port, self.path)
+        format!("ws://{}{}", self.shown(), self.root_path())
+    }
+
+    /// The host and the port, as they were given.
+    pub(crate) fn shown(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// What a connection asks for that wants nothing in particular.
+    pub(crate) fn root_path(&self) -> String {
+        format!("{}/", self.path)
     }
 
     pub(super) fn export_path(&self, wanted: &Wanted) -> String {
