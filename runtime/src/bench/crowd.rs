@@ -228,7 +228,13 @@ impl Member {
         let mut seen = seen.borrow_mut();
         let told = match known.borrow_mut().read(&plan.space, self.group, self.sequence.next(), text) {
             Ok(told) => told,
-            Err(sentence) => return seen.faults.wrong(|| sentence),
+            Err(sentence) => {
+                // Whoever can't join has nothing to count yet.
+                if !self.joined {
+                    board.fails(&sentence);
+                }
+                return seen.faults.wrong(|| sentence);
+            }
         };
         match told {
             Told::Sync { group, items, revision } => {
@@ -271,9 +277,9 @@ impl Board {
         self.joined.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn fails(&self, broken: &Broken) {
+    fn fails(&self, why: &str) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(|| broken.to_string());
+        failure.get_or_insert_with(|| why.to_owned());
     }
 }
 
@@ -285,7 +291,7 @@ async fn follow(member: Rc<RefCell<Member>>, shared: Rc<Shared>) {
         seen.faults.disconnected += 1;
         seen.faults.example.get_or_insert_with(|| broken.to_string());
     }
-    shared.board.fails(&broken);
+    shared.board.fails(&broken.to_string());
 }
 
 async fn connected(member: &RefCell<Member>, shared: &Shared) -> Result<std::convert::Infallible, Broken> {

@@ -224,8 +224,16 @@ mod tests {
             })
         );
         let table = report.table();
-        for part in ["paced: 2 subscribers", "delivery, p50", "3 us", "2 us", "1.50", "1,000", "1 lost, 0 repeated", "gone"]
-        {
+        for part in [
+            "paced: 2 subscribers",
+            "delivery, p50",
+            "3 us",
+            "2 us",
+            "1.50",
+            "1,000",
+            "1 lost, 0 repeated",
+            "gone",
+        ] {
             assert!(table.contains(part), "{part} in\n{table}");
         }
     }
