@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use headwater_tests::{Process, Server, Setup, Worker, spawn_with_env};
+use headwater_tests::{Process, Server, Setup, Worker, spawn_with_env, within};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -105,9 +106,7 @@ async fn every_scenario_finds_a_server_that_loses_nothing_and_leaves_nothing_beh
     positive(accept, "connections_per_second");
 
     let mut worker = Worker::connect(server.workers()).await;
-    let left = worker.call("stream::list_all", json!({})).await.expect("it is listed");
-    let left: Value = serde_json::from_str(&left.expect("there is a result")).expect("JSON");
-    assert_eq!(left["count"], 0, "{left}");
+    assert_eq!(streams(&mut worker).await, 0);
 }
 
 #[tokio::test]
@@ -131,12 +130,51 @@ async fn what_can_not_be_measured_is_an_error_that_says_why() {
         (streams, streams, &["latency"][..], "no worker port"),
         (workers, workers, &["idle", "--subscribers", "3"][..], "a subscriber can't join"),
         (workers, streams, &["idle", "--pid", "4294967295"][..], "no process"),
-        (workers, streams, &["accept", "--subscribers", "1000000"][..], "raise the hard limit"),
     ] {
         let (code, lines, said) = bench(workers, streams, arguments).await;
         assert_eq!((code, lines.len()), (Some(1), 0), "{arguments:?}: {said}");
         assert!(said.contains(why), "{arguments:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn an_interrupted_bench_deletes_what_it_has_written() {
+    let server = Server::start().await;
+    let mut worker = Worker::connect(server.workers()).await;
+    let process = started(&server, &mut worker).await;
+    let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, Signal::INT).expect("it is there");
+    let (code, lines, said) = finished(process).await;
+    assert_eq!((code, lines.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert_eq!(streams(&mut worker).await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_meanwhile_is_an_error() {
+    let mut server = Server::start().await;
+    let mut worker = Worker::connect(server.workers()).await;
+    let process = started(&server, &mut worker).await;
+    server.kill9().await;
+    let (code, lines, said) = finished(process).await;
+    assert_eq!((code, lines.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("connection has ended"), "{said}");
+}
+
+/// A bench that would measure for long, and has begun to write.
+async fn started(server: &Server, worker: &mut Worker) -> Process {
+    let (workers, streams_at) = (server.workers(), server.streams());
+    let latency = ["bench", "latency", "--workers", workers, "--streams", streams_at, "--seconds", "600"];
+    let process = spawn_with_env(&latency, &[]);
+    within(LONG, "something to be written", async { while streams(worker).await == 0 {} }).await;
+    process
+}
+
+/// How many streams hold something.
+async fn streams(worker: &mut Worker) -> u64 {
+    let list = worker.call("stream::list_all", json!({})).await.expect("it is listed");
+    let list: Value = serde_json::from_str(&list.expect("there is a result")).expect("JSON");
+    list["count"].as_u64().expect("a number")
 }
 
 async fn free_port() -> u16 {

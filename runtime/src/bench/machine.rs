@@ -82,6 +82,44 @@ impl Process {
     }
 }
 
+/// What the machine has done so far: figures of a machine that does other things beside are worth less.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    server: Process,
+    /// The time of all processors, and what of it they have worked.
+    total: Duration,
+    busy: Duration,
+    /// What of that was for the server and this process.
+    measured: Duration,
+}
+
+impl Load {
+    /// Of this machine, if the server is on it.
+    pub(super) fn now(server: Option<Process>) -> Option<Load> {
+        let server = server?;
+        let own = Process { pid: std::process::id() };
+        let (total, busy) = load_of(&fs::read_to_string("/proc/stat").ok()?)?;
+        Some(Load { server, total, busy, measured: server.cpu()?.ticks + own.cpu()?.ticks })
+    }
+
+    /// How much of the machine others have used since then, in percent.
+    pub(super) fn of_others(self) -> Option<f64> {
+        let now = Load::now(Some(self.server))?;
+        let measured = now.measured.saturating_sub(self.measured);
+        let others = now.busy.saturating_sub(self.busy).saturating_sub(measured);
+        Some(others.as_secs_f64() * 100.0 / now.total.checked_sub(self.total)?.as_secs_f64())
+    }
+}
+
+/// The first line of `/proc/stat`, in hundredths of a second: the sum, and that without what was idle.
+fn load_of(stat: &str) -> Option<(Duration, Duration)> {
+    // What guests use is in what their users use.
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+    let ticks: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
+    let (total, idle) = (ticks.iter().sum::<u64>(), ticks.get(3)? + ticks.get(4)?);
+    Some((Duration::from_millis(total * 10), Duration::from_millis((total - idle) * 10)))
+}
+
 /// Fields 14 and 15 of a process's stat line, in hundredths of a second.
 fn ticks_of(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
@@ -190,6 +228,8 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 12 34 0 0 20 0 9 0 1 1 1";
         assert_eq!(ticks_of(stat), Some(Duration::from_millis(460)));
         assert_eq!(memory_of("Name:\ta\nVmRSS:\t    12 kB\n"), Some(12 << 10));
+        let load = load_of("cpu  10 0 20 50 5 1 2 3 10 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        assert_eq!(load, Some((Duration::from_millis(910), Duration::from_millis(360))));
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024   20000   files\n";
         assert_eq!(files_of(limits), Some(1024));
     }

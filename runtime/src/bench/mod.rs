@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use crate::backup::Address;
-use machine::{Cpu, Process};
+use machine::{Cpu, Load, Process};
 pub use report::Report;
 use scenarios::Row;
 use value::Space;
@@ -173,8 +173,9 @@ pub async fn run(
             continue;
         }
         starts(row.name());
-        let space = row.space(suffix()?);
+        let space = row.space(&suffix()?);
         let limit = LONGEST + Duration::from_secs(4 * options.seconds);
+        let load = Load::now(process);
         let ended = tokio::select! {
             biased;
             () = &mut stop => Err(BenchError::Interrupted),
@@ -182,14 +183,18 @@ pub async fn run(
                 ended.unwrap_or(Err(BenchError::Endless(limit.as_secs())))
             }
         };
+        let others = load.and_then(Load::of_others);
         // A server that is gone keeps what was written; that has been said by then.
         let cleaned = timeout(CLEANING, clean_up(&bench.workers, &space)).await;
-        let report = ended?;
+        let mut report = ended?;
         if !matches!(cleaned, Ok(Ok(()))) {
             return Err(BenchError::Machine(format!(
                 "what was written to the stream {} is still there",
                 space.stream
             )));
+        }
+        if let Some(percent) = others {
+            report.figure("others_percent", "processor that others have used", "%", percent);
         }
         clean &= report.is_clean();
         tell(&report);
@@ -262,5 +267,19 @@ impl Meter {
     /// The processor time since then, if it can be told.
     fn stop(self) -> Option<Duration> {
         Some(self.process?.cpu()?.since(self.before?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_that_needs_more_files_than_there_may_be_says_so() {
+        let row = Row::Burst { subscribers: 1_000, writes: 1 };
+        // Of the floor, both ends of each connection are in this process.
+        assert_eq!(too_few_files(&row, 2_064, None), None);
+        let why = too_few_files(&row, 2_063, None).expect("one is missing");
+        assert!(why.contains("it needs 2064 open files, and may have 2063"), "{why}");
     }
 }

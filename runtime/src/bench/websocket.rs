@@ -81,8 +81,7 @@ impl Connection {
         }
         request.push_str("\r\n");
         stream.write_all(request.as_bytes()).await?;
-        let mut frames = Frames::default();
-        frames.partial = read_head(&mut stream).await?;
+        let frames = Frames { partial: read_head(&mut stream).await?, ..Frames::default() };
         Ok(Connection { stream, frames })
     }
 

@@ -141,7 +141,7 @@ pub(super) async fn increments(
     let took = start.elapsed();
     let cpu = meter.stop();
     let mut sum = 0;
-    for (item, reached) in reached.borrow().iter().enumerate() {
+    for (item, reached) in reached.into_inner().iter().enumerate() {
         let found = connected[0]
             .ask("stream::get", |input, _| {
                 space.put_item(input, 0, item);

@@ -149,7 +149,7 @@ impl Row {
     }
 
     /// What it writes, at the most.
-    pub(super) fn space(&self, suffix: String) -> Space {
+    pub(super) fn space(&self, suffix: &str) -> Space {
         let (groups, items) = match *self {
             Row::Idle { .. } | Row::Accept { .. } => (0, 0),
             Row::Latency | Row::Throughput => (1, calls::ITEMS),
