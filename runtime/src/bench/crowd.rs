@@ -301,12 +301,8 @@ async fn connected(member: &RefCell<Member>, shared: &Shared) -> Result<std::con
     let mut connection = Connection::open(&shared.plan.streams).await?;
     match group {
         Some(group) => {
-            let join = format!(
-                r#"{{"type":"join","data":{{"subscriptionId":"s{group}","streamName":"{}","groupId":"g{group}"}}}}"#,
-                shared.plan.space.stream
-            );
             let mut frame = Vec::new();
-            put_text(&mut frame, join.as_bytes());
+            put_text(&mut frame, shared.plan.space.join(group).as_bytes());
             connection.write(&frame).await?;
             while !member.borrow().joined {
                 connection.read(|text| member.borrow_mut().message(text, shared)).await?;

@@ -84,7 +84,7 @@ impl Process {
 
 /// What the machine has done so far: figures of a machine that does other things beside are worth less.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(super) struct Usage {
     server: Process,
     /// The time of all processors, and what of it they have worked.
     total: Duration,
@@ -93,18 +93,18 @@ pub(super) struct Load {
     measured: Duration,
 }
 
-impl Load {
+impl Usage {
     /// Of this machine, if the server is on it.
-    pub(super) fn now(server: Option<Process>) -> Option<Load> {
+    pub(super) fn now(server: Option<Process>) -> Option<Usage> {
         let server = server?;
         let own = Process { pid: std::process::id() };
-        let (total, busy) = load_of(&fs::read_to_string("/proc/stat").ok()?)?;
-        Some(Load { server, total, busy, measured: server.cpu()?.ticks + own.cpu()?.ticks })
+        let (total, busy) = usage_of(&fs::read_to_string("/proc/stat").ok()?)?;
+        Some(Usage { server, total, busy, measured: server.cpu()?.ticks + own.cpu()?.ticks })
     }
 
     /// How much of the machine others have used since then, in percent.
     pub(super) fn of_others(self) -> Option<f64> {
-        let now = Load::now(Some(self.server))?;
+        let now = Usage::now(Some(self.server))?;
         let measured = now.measured.saturating_sub(self.measured);
         let others = now.busy.saturating_sub(self.busy).saturating_sub(measured);
         Some(others.as_secs_f64() * 100.0 / now.total.checked_sub(self.total)?.as_secs_f64())
@@ -112,7 +112,7 @@ impl Load {
 }
 
 /// The first line of `/proc/stat`, in hundredths of a second: the sum, and that without what was idle.
-fn load_of(stat: &str) -> Option<(Duration, Duration)> {
+fn usage_of(stat: &str) -> Option<(Duration, Duration)> {
     // What guests use is in what their users use.
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
     let ticks: Vec<u64> = fields.map(|field| field.parse().unwrap_or(0)).collect();
@@ -228,8 +228,8 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 12 34 0 0 20 0 9 0 1 1 1";
         assert_eq!(ticks_of(stat), Some(Duration::from_millis(460)));
         assert_eq!(memory_of("Name:\ta\nVmRSS:\t    12 kB\n"), Some(12 << 10));
-        let load = load_of("cpu  10 0 20 50 5 1 2 3 10 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
-        assert_eq!(load, Some((Duration::from_millis(910), Duration::from_millis(360))));
+        let usage = usage_of("cpu  10 0 20 50 5 1 2 3 10 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        assert_eq!(usage, Some((Duration::from_millis(910), Duration::from_millis(360))));
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024   20000   files\n";
         assert_eq!(files_of(limits), Some(1024));
     }

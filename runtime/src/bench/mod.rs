@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use crate::backup::Address;
-use machine::{Cpu, Load, Process};
+use machine::{Cpu, Process, Usage};
 pub use report::Report;
 use scenarios::Row;
 use value::Space;
@@ -175,7 +175,7 @@ pub async fn run(
         starts(row.name());
         let space = row.space(&suffix()?);
         let limit = LONGEST + Duration::from_secs(4 * options.seconds);
-        let load = Load::now(process);
+        let usage = Usage::now(process);
         let ended = tokio::select! {
             biased;
             () = &mut stop => Err(BenchError::Interrupted),
@@ -183,7 +183,7 @@ pub async fn run(
                 ended.unwrap_or(Err(BenchError::Endless(limit.as_secs())))
             }
         };
-        let others = load.and_then(Load::of_others);
+        let others = usage.and_then(Usage::of_others);
         // A server that is gone keeps what was written; that has been said by then.
         let cleaned = timeout(CLEANING, clean_up(&bench.workers, &space)).await;
         let mut report = ended?;

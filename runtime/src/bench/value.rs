@@ -42,6 +42,14 @@ impl Space {
         out.push(b'}');
     }
 
+    /// The frame that joins a group.
+    pub(super) fn join(&self, group: usize) -> String {
+        format!(
+            r#"{{"type":"join","data":{{"subscriptionId":"s{group}","streamName":"{}","groupId":"g{group}"}}}}"#,
+            self.stream
+        )
+    }
+
     /// Appends the start of what is about an item: an object without its end.
     pub(super) fn put_item(&self, out: &mut Vec<u8>, group: usize, item: usize) {
         let Space { stream, .. } = self;

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::calls::{is_set, set};
-use crate::bench::clock::Times;
+use crate::bench::clock::{Moment, Times};
 use crate::bench::crowd::{AT_ONCE, Crowd, Groups, Plan, Seen};
 use crate::bench::floor::{self, Floor, Load};
 use crate::bench::report::Report;
 use crate::bench::sequence::Faults;
 use crate::bench::value::{Space, VALUE_BYTES};
-use crate::bench::websocket::{Connection, put_text};
+use crate::bench::websocket::{Broken, Connection, put_text};
 use crate::bench::worker::{Answers, PATIENCE, Worker};
 use crate::bench::{Bench, BenchError};
 
@@ -79,7 +79,7 @@ impl Bench {
     ) -> Result<Delivered, BenchError> {
         let meter = self.meter();
         let start = Instant::now();
-        let moment = crate::bench::clock::Moment::now();
+        let moment = Moment::now();
         let (sent, answers) = write(worker, space, first, pace).await?;
         let writing = start.elapsed();
         let last = crowd.delivered(sent * members as u64).await;
@@ -276,11 +276,7 @@ async fn stuck(
         let mut connection = Connection::open(&bench.streams).await?;
         let mut joins = Vec::new();
         for group in 0..2 {
-            let join = format!(
-                r#"{{"type":"join","data":{{"subscriptionId":"s{group}","streamName":"{}","groupId":"g{group}"}}}}"#,
-                space.stream
-            );
-            put_text(&mut joins, join.as_bytes());
+            put_text(&mut joins, space.join(group).as_bytes());
         }
         connection.write(&joins).await?;
         let mut syncs = 0;
@@ -289,7 +285,7 @@ async fn stuck(
         }
         Ok(connection)
     };
-    let failed = |error: crate::bench::websocket::Broken| BenchError::Subscriber(error.to_string());
+    let failed = |error: Broken| BenchError::Subscriber(error.to_string());
     let joined = tokio::time::timeout(PATIENCE, joining).await;
     let connection = joined.map_err(|_| BenchError::Silent)?.map_err(failed)?;
     let mut numbers = first..first + (FILLING / LARGE_VALUE) as u64;
