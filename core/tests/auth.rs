@@ -3,9 +3,11 @@
 mod driver;
 
 use driver::World;
+use headwater_core::Input;
 use headwater_core::config::{AuthFailure, CoreConfig};
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::FunctionId;
+use headwater_core::rng::Uuid;
 use headwater_core::time::Mono;
 
 fn config(auth_failure: AuthFailure) -> CoreConfig {
@@ -312,4 +314,18 @@ fn nobody_is_asked_about_a_connection_that_is_gone() {
     let worker = world.worker();
     world.registers(worker, "auth");
     assert_eq!(world.heard(worker).len(), 0, "questions about connections that are gone");
+}
+
+#[test]
+fn nobody_is_asked_again_about_a_connection_that_is_gone() {
+    let (mut world, worker) = with_worker(AuthFailure::Close);
+    let session = world.session();
+    let call = world.one_call(worker);
+    world.leaves(session);
+    let invocation_id = call.id.as_deref().and_then(Uuid::parse).expect("the server's ids are UUIDs");
+    world.input(Input::CallNotDelivered { worker, invocation_id });
+    world.pass(1_000);
+    world.tick();
+    assert!(world.heard(worker).is_empty());
+    assert_eq!(world.core.next_deadline(), None);
 }

@@ -3,8 +3,10 @@
 mod driver;
 
 use driver::World;
+use headwater_core::Input;
 use headwater_core::config::CoreConfig;
 use headwater_core::key::WorkerKey;
+use headwater_core::rng::Uuid;
 
 const ALL: &str = r#"{"stream_name":"s"}"#;
 
@@ -318,4 +320,22 @@ fn an_event_that_waits_for_a_busy_worker_is_gone_with_its_trigger() {
     set(&mut world, writer, "2", 2..=2);
     world.returns(handler, &call, "null");
     assert_eq!(world.asked(handler), ["f 2/a update 2 #2 @4"]);
+}
+
+/// It is not known to wait while it is on its way to the worker, which may turn out to have no room for it.
+#[test]
+fn an_event_that_its_worker_had_no_room_for_is_gone_with_its_trigger() {
+    let mut world = World::in_memory();
+    let (writer, handler) = writer_and_handler(&mut world);
+    set(&mut world, writer, "g", 1..=1);
+    let call = world.one_call(handler);
+    world.unbinds(handler, "f");
+    world.binds(handler, "f", "stream", "f", ALL);
+    let invocation_id = call.id.as_deref().and_then(Uuid::parse).expect("the server's ids are UUIDs");
+    world.input(Input::CallNotDelivered { worker: handler, invocation_id });
+    set(&mut world, writer, "g", 2..=2);
+    world.pass(1_000);
+    world.tick();
+    assert_eq!(world.asked(handler), ["f g/a update 2 #2 @4"]);
+    assert_eq!(world.core.next_deadline(), Some(world.now.mono.after(30_000)), "that call's alone");
 }

@@ -121,7 +121,15 @@ impl Rooms {
             Input::WorkerFrame { worker, frame: Err(bad) } => bad_worker_frame(turn, worker, bad),
             Input::WorkerDisconnected { worker } => self.worker_gone(turn, worker),
             Input::CallNotDelivered { worker, invocation_id } => {
-                self.functions.not_delivered(turn, worker, invocation_id);
+                let (triggers, hub) = (&self.triggers, &self.hub);
+                let stops = self.stopping.is_some();
+                // What it was for may have ended while the call was on its way.
+                let is_wanted = |purpose: &Purpose| match purpose {
+                    Purpose::Event { binding, .. } => triggers.has(*binding),
+                    Purpose::Auth(session) => !stops && hub.asked(*session).is_some(),
+                    Purpose::Gate { .. } | Purpose::Leave(_) | Purpose::Custom(_) => true,
+                };
+                self.functions.not_delivered(turn, worker, invocation_id, is_wanted);
             }
             Input::SessionConnected { session, handshake, join } => {
                 self.session_connected(turn, session, &handshake, join);

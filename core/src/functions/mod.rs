@@ -224,8 +224,14 @@ impl Functions {
     }
 
     /// A call could not be handed to its worker: too much waits there already. A worker's is refused; the server's own
-    /// are made again, and no more until then.
-    pub(crate) fn not_delivered(&mut self, turn: &mut Turn<'_>, key: WorkerKey, id: Uuid) {
+    /// are made again if they are still wanted, and no more until then.
+    pub(crate) fn not_delivered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: WorkerKey,
+        id: Uuid,
+        is_wanted: impl FnOnce(&Purpose) -> bool,
+    ) {
         let Some(Call { asker, function, deadline, .. }) = self.calls.remove_run_by(key, id) else { return };
         match asker {
             Asker::Worker(caller) => {
@@ -236,8 +242,10 @@ impl Functions {
             }
             Asker::Server(ask) => {
                 self.full.insert(key, turn.now.mono.after(FULL_PAUSE));
-                let until = ask.waits_for_place(deadline);
-                self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(key) });
+                if is_wanted(&ask.purpose) {
+                    let until = ask.waits_for_place(deadline);
+                    self.asks.insert(Waiting { ask, until, what: WaitsFor::Place(key) });
+                }
             }
         }
     }

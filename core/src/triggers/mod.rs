@@ -178,6 +178,11 @@ impl Triggers {
         }
     }
 
+    /// Whether a trigger is there, or still waits for its worker.
+    pub(crate) fn has(&self, key: BindingKey) -> bool {
+        self.bindings.contains_key(&key)
+    }
+
     /// A worker's connection broke: its bindings stay for a while.
     pub(crate) fn disconnect(&mut self, turn: &mut Turn<'_>, worker: WorkerKey) {
         let until = turn.now.mono.after(turn.config.timeouts.gate_grace_ms);
