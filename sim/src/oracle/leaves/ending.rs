@@ -36,7 +36,11 @@ impl Leaves {
     /// The leaves of these joins were told to all who were there from before the join.
     fn all_told(&self, has_ended: impl Fn(&Join) -> bool) -> Result<(), Violation> {
         for join in self.joins.iter().filter(|join| has_ended(join)) {
-            let owed = self.owes(join, None).filter(|function| !self.was_told_as_another(join, function));
+            let is_busy =
+                |function: &str| self.workers.holder(function).is_some_and(|who| self.workers.is_busy(who));
+            let untold = |function: &&str| join.told_of(function) == 0 && !is_busy(function);
+            let owed =
+                self.watchers(join).filter(untold).find(|function| self.lacks(join, function, &has_ended));
             Law::OneLeave.require(owed.is_none(), || {
                 let (function, who, target) = (owed.unwrap_or_default(), &join.who, &join.target);
                 format!("`{function}` was never told that {who} has left {target:?} ({:?})", join.id)
@@ -45,33 +49,39 @@ impl Leaves {
         Ok(())
     }
 
-    /// Whether a leave was told while a join lived that was taken for another one's of the same name.
-    fn was_told_as_another(&self, join: &Join, function: &str) -> bool {
+    /// Whether a function was told fewer leaves of a name than it had to be. A leave may have been taken for that of
+    /// another join of the name; it can be that of any join before it, but of one only.
+    fn lacks(&self, join: &Join, function: &str, has_ended: impl Fn(&Join) -> bool) -> bool {
         let named = join.id.as_ref().and_then(|id| self.by_id.get(id)).unwrap_or(&self.by_path);
-        named.iter().map(|at| &self.joins[*at]).any(|other| {
-            let told = other.told.get(function);
-            other.target == join.target && told.is_some_and(|told| told.doubtful > join.taken)
-        })
+        let alike = named.iter().map(|at| &self.joins[*at]).filter(|other| other.target == join.target);
+        let (mut owed, mut told): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+        for other in alike {
+            let calls = other.told.get(function);
+            let was_owed = calls.is_some_and(|calls| calls.was_owed);
+            if was_owed || has_ended(other) && self.watchers(other).any(|watcher| watcher == function) {
+                owed.push(other.taken);
+            }
+            told.extend(calls.into_iter().flat_map(|calls| &calls.calls));
+        }
+        let owed_from = |taken: usize| owed.iter().filter(|other| **other >= taken).count();
+        let told_after = |taken: usize| told.iter().filter(|call| **call > taken).count();
+        owed.iter().any(|taken| owed_from(*taken) > told_after(*taken))
     }
 
-    /// A function that must be told of the leave of a join, or whether this one must be.
-    pub(super) fn owes(&self, join: &Join, only: Option<&str>) -> Option<&str> {
-        if join.fate != Fate::Allowed || join.unsure || join.process != self.workers.process {
-            return None;
-        }
-        let mut watching = self.workers.certain().filter(|(_, since, binding)| {
+    /// Whether this function must be told of the leave of a join, and was not.
+    pub(super) fn owes(&self, join: &Join, function: &str) -> bool {
+        join.told_of(function) == 0 && self.watchers(join).any(|watcher| watcher == function)
+    }
+
+    /// The functions that must be told of the leave of a join.
+    fn watchers(&self, join: &Join) -> impl Iterator<Item = &str> {
+        let is_sure = join.fate == Fate::Allowed && !join.unsure && join.process == self.workers.process;
+        let certain = is_sure.then(|| self.workers.certain()).into_iter().flatten();
+        let watching = certain.filter(|(_, since, binding)| {
             let wanted = &binding.wanted;
             let watches = matches!(wanted.kind, Kind::Leave(_)) && wanted.is_about(&join.target.0);
-            let function = wanted.function.as_str();
-            let holder = self.workers.holder(function);
-            let is_busy = only.is_none() && holder.is_some_and(|who| self.workers.is_busy(who));
-            watches
-                && wanted.condition.is_none()
-                && *since < join.taken
-                && !is_busy
-                && only.is_none_or(|only| only == function)
-                && join.told_of(function) == 0
+            watches && wanted.condition.is_none() && *since < join.taken
         });
-        watching.next().map(|(_, _, binding)| binding.wanted.function.as_str())
+        watching.map(|(_, _, binding)| binding.wanted.function.as_str())
     }
 }

@@ -50,11 +50,11 @@ impl Leaves {
             (join.fate != Fate::Refused || join.unsure) && join.told_of(&call.function) < most
         });
         // What must be told of comes before what may be.
-        let is_owed = |at: &&usize| self.owes(&self.joins[**at], Some(&call.function)).is_some();
+        let is_owed = |at: &&usize| self.owes(&self.joins[**at], &call.function);
         let left: Vec<usize> =
             candidates.iter().copied().filter(|at| self.may_have_left(&self.joins[*at])).collect();
         let (owed, left) = (left.iter().find(is_owed), left.first());
-        let is_sure = owed.is_some();
+        let was_owed = owed.is_some();
         let left = owed.or(left);
         let lives = || candidates.iter().find(|at| self.joins[**at].ended.is_none());
         let how = |what: &str| format!("`{}` is told of a leave {what}: {}", call.function, call.data);
@@ -71,8 +71,8 @@ impl Leaves {
         self.name(at, payload);
         let index = self.workers.index;
         let told = self.joins[at].told.entry(call.function.clone()).or_default();
-        told.times += 1;
-        told.doubtful = if is_sure { told.doubtful } else { index };
+        told.calls.push(index);
+        told.was_owed |= was_owed;
         Ok(())
     }
 

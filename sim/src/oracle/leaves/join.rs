@@ -39,9 +39,10 @@ pub(super) struct Join {
 /// What a function was told of a leave.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    pub(super) times: usize,
-    /// Where the trace has the last call that may have been about another join; 0 if there is none.
-    pub(super) doubtful: usize,
+    /// Where the trace has the calls.
+    pub(super) calls: Vec<usize>,
+    /// When one was made, this join had to be told of.
+    pub(super) was_owed: bool,
 }
 
 /// What is known of a decision.
@@ -102,7 +103,7 @@ impl Join {
     }
 
     pub(super) fn told_of(&self, function: &str) -> usize {
-        self.told.get(function).map_or(0, |told| told.times)
+        self.told.get(function).map_or(0, |told| told.calls.len())
     }
 
     /// Whether a function is asked now, or not at all yet.

@@ -364,3 +364,53 @@ fn at_the_clients_edge_nobody_knows_when_the_server_misses_a_client() {
     script.loses(&subscriber(1));
     assert_eq!(judged(script), Ok(1));
 }
+
+#[test]
+fn a_leave_that_was_taken_for_another_one_of_its_name_counts_for_its_own_join() {
+    for (before, after) in [(1, 1), (0, 2), (1, 0), (0, 1)] {
+        let mut script = Script::new(true, |rules| Box::new(Leaves::new(rules)));
+        // Nobody has to be told of the first.
+        for connection in 1..4 {
+            script.connects(&subscriber(connection));
+            joins(&mut script, &subscriber(connection), "s");
+            if connection == 1 {
+                registers(&mut script, &worker(1), "bye", "stream:leave");
+            }
+            if connection == 2 {
+                script.loses(&worker(1));
+            }
+            script.loses(&subscriber(connection));
+            if connection == 2 {
+                // What waited for the function comes before the trigger is taken up: it may be any one's.
+                script.connects(&worker(2));
+                script.says(&worker(2), json!({"type": "registerfunction", "id": "bye"}));
+                (0..before).for_each(|_| hears(&mut script, &worker(2), about("s")));
+                binds(&mut script, &worker(2), "bye", "stream:leave");
+            }
+        }
+        (0..after).for_each(|_| hears(&mut script, &worker(2), about("s")));
+        match before + after {
+            2 => assert_eq!(judged(script), Ok(2)),
+            _ => broken(script, "was never told"),
+        }
+    }
+}
+
+#[test]
+fn a_leave_stands_for_one_join_of_its_name() {
+    for times in 1..3 {
+        let mut script = world(true);
+        for connection in 1..3 {
+            script.connects(&subscriber(connection));
+            joins(&mut script, &subscriber(connection), "s");
+        }
+        script.loses(&worker(1)).loses(&subscriber(1)).loses(&subscriber(2));
+        script.connects(&worker(2)).says(&worker(2), json!({"type": "registerfunction", "id": "bye"}));
+        (0..times).for_each(|_| hears(&mut script, &worker(2), about("s")));
+        binds(&mut script, &worker(2), "bye", "stream:leave");
+        match times {
+            1 => broken(script, "was never told"),
+            _ => assert_eq!(judged(script), Ok(2)),
+        }
+    }
+}
