@@ -198,7 +198,8 @@ impl Connection {
             Some(known) => {
                 // An error, unless the first was refused before this was taken.
                 let known = known.clone();
-                if !exact || self.target(&known).refused > 0 {
+                let known = self.target(&known);
+                if !exact || known.refused > 0 || known.unsure {
                     self.target(&place).may = true;
                 }
             }

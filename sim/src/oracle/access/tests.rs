@@ -165,3 +165,14 @@ fn a_join_that_is_one_too_many_is_none() {
     tale().gets(S, sync(Some("a"), 0, 1, &Value::Null)).holds();
     tale().gets(S, empty()).breaks(Law::OnlyWhatIsAllowed);
 }
+
+#[test]
+fn who_was_refused_under_a_name_may_use_it_for_something_else() {
+    let two = || Tale::of_core().connects(S, "/").joins(S, "s1", None).joins(S, "s2", None);
+    // It is not known which of the two was refused.
+    let refused = || two().gets(S, unauthorized(None));
+    let state = || sync(Some("a"), 0, 1, &Value::Null);
+    refused().joins(S, "s1", Some("a")).gets(S, state()).holds();
+    refused().leaves(S, "s2", None).joins(S, "s1", Some("a")).gets(S, state()).holds();
+    two().leaves(S, "s2", None).joins(S, "s1", Some("a")).gets(S, state()).breaks(Law::OnlyWhatIsAllowed);
+}
