@@ -109,11 +109,12 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str| {
         text.replace('_', "").parse::<u64>().map_err(|_| format!("`{text}` is not a seed, as in 0..5000"))
     };
-    match text.split_once("..") {
-        Some((first, "")) => Ok(number(first)?..u64::MAX),
-        Some((first, last)) => Ok(number(first)?..number(last)?),
-        None => number(text).map(|seed| seed..seed + 1),
-    }
+    let seeds = match text.split_once("..") {
+        Some((first, "")) => number(first)?..u64::MAX,
+        Some((first, last)) => number(first)?..number(last)?,
+        None => number(text).map(|seed| seed..seed.saturating_add(1))?,
+    };
+    if seeds.is_empty() { Err(format!("there are no seeds in `{text}`")) } else { Ok(seeds) }
 }
 
 /// How many of the last things that happened are shown.
@@ -143,4 +144,19 @@ fn short(text: &str) -> String {
 
 fn replay_command(kind: Kind, seed: u64, part: &Part) -> String {
     format!("cargo run -p headwater-sim -- replay --worlds {kind} --seed {seed} --trace{part}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_range_that_is_not_empty() {
+        assert_eq!(seeds("5_000..6_000"), Ok(5_000..6_000));
+        assert_eq!(seeds("7.."), Ok(7..u64::MAX));
+        assert_eq!(seeds("7"), Ok(7..8));
+        for text in ["9..5", "5..5", "x..5", "..5", ""] {
+            assert!(seeds(text).is_err(), "{text}");
+        }
+    }
 }
