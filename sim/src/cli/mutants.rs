@@ -62,7 +62,8 @@ pub(super) fn run(options: &Options) -> Done {
     let mutants = mutants(&nursery.sources.join("sim/mutants"))?;
     let from = options.from.as_deref().unwrap_or_default();
     let chosen = |mutant: &Mutant| {
-        options.only.as_ref().is_none_or(|only| mutant.name.contains(only.as_str())) && *mutant.name >= *from
+        options.only.as_ref().is_none_or(|only| mutant.name.contains(only.as_str()))
+            && is_from(&mutant.name, from)
     };
     if !mutants.iter().any(chosen) {
         return Err("there are no such mutants".to_owned());
@@ -91,6 +92,15 @@ pub(super) fn run(options: &Options) -> Done {
         false => println!("\n{} survive: {}", survivors.len(), survivors.join(", ")),
     }
     Ok(survivors.is_empty())
+}
+
+/// Whether a mutant is not before this name or number.
+fn is_from(name: &str, from: &str) -> bool {
+    let number = |text: &str| text.split('-').next().and_then(|number| number.parse::<u64>().ok());
+    match (number(name), from.parse()) {
+        (Some(number), Ok(from)) => number >= from,
+        _ => name >= from,
+    }
 }
 
 /// All patches of a folder, in the order of their names.
@@ -258,4 +268,17 @@ fn remove_unless(folder: &Path, stays: &dyn Fn(&Path) -> bool) -> io::Result<()>
 
 fn failed(doing: &str, error: &io::Error) -> String {
     format!("can't {doing}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_are_counted_by_their_numbers() {
+        assert!(is_from("02-answer", "1") && is_from("10-lag", "9") && is_from("17-twice", "17"));
+        assert!(!is_from("02-answer", "3") && !is_from("16-sent", "17"));
+        assert!(is_from("17-twice", "17-t") && !is_from("17-twice", "17-u"));
+        assert!(is_from("17-twice", ""));
+    }
 }
