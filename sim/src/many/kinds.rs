@@ -184,3 +184,19 @@ fn counts_of(report: &storage::Report, steps: u64) -> Counts {
     let report = Report { steps, faults: BTreeMap::from(faults), work, ..Report::default() };
     Counts { worlds: 1, report, checked: BTreeMap::from(checked) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where something may go wrong, little time is given and little room: calls fail for that alone.
+    #[test]
+    fn a_world_whose_faults_are_left_out_is_not_one_in_which_every_call_succeeds() {
+        for seed in 0..60 {
+            let world = CoreWorld::draw(seed);
+            let part = Part { without: world.faults().into_iter().collect(), ..Part::default() };
+            let shown = world.part(&part).run();
+            assert_eq!(shown.failure, None, "core world {seed}");
+        }
+    }
+}

@@ -107,7 +107,7 @@ impl<'a> World<'a> {
             healed: false,
             trace: Trace::new(),
             judge: Judge::new(Rules {
-                faults: !plan.faults.is_empty(),
+                faults: !plan.is_healthy,
                 tells_server: true,
                 new_epochs: setup.new_epochs(),
                 outbox_bytes: setup.outbox_bytes,

@@ -19,6 +19,9 @@ pub struct Plan {
     pub setup: Setup,
     /// What may go wrong. What is left out here does not happen, though a step says so.
     pub faults: BTreeSet<Fault>,
+    /// Whether it was drawn without faults: then it is set up so that nothing fails. One whose faults were left out
+    /// is not.
+    pub is_healthy: bool,
     /// What happens, one after the other.
     pub steps: Vec<Step>,
 }
@@ -213,7 +216,7 @@ impl Plan {
             Fault::ALL.into_iter().filter(|_| !healthy && (all || random.chance(likely))).collect();
         let setup = Setup::draw(&mut random, &faults);
         let steps = draw_steps(&mut random, &faults);
-        Plan { seed, setup, faults, steps }
+        Plan { seed, setup, is_healthy: faults.is_empty(), faults, steps }
     }
 
     /// The same world with these of its steps alone, by their indices.
