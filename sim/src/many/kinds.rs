@@ -43,7 +43,8 @@ impl World for CoreWorld {
     fn words(&self) -> Vec<String> {
         let mut plan = self.0.clone();
         let steps = std::mem::take(&mut plan.steps);
-        let steps = steps.iter().enumerate().map(|(at, step)| format!("{at:>5}  {step:?}"));
+        let steps =
+            steps.iter().map(|step| format!("{:>5}  {:?}, salt {}", step.number, step.kind, step.salt));
         [format!("{plan:?}")].into_iter().chain(steps).collect()
     }
 }
@@ -188,6 +189,13 @@ fn counts_of(report: &storage::Report, steps: u64) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_called_the_same_whatever_is_left_out() {
+        let world = CoreWorld::draw(1);
+        let words = world.part(&Part { keep: Some(vec![3, 50]), ..Part::default() }).words();
+        assert_eq!(words[1..], [3, 50].map(|step| world.words()[step + 1].clone()));
+    }
 
     /// Where something may go wrong, little time is given and little room: calls fail for that alone.
     #[test]

@@ -122,17 +122,17 @@ impl<'a> World<'a> {
 
     fn live(&mut self) {
         self.start(&mut Random::new(self.plan.seed));
-        for (index, step) in self.plan.steps.iter().enumerate() {
+        for step in &self.plan.steps {
             if self.broken.is_some() {
                 return;
             }
-            self.step(index, *step);
+            self.step(*step);
         }
         self.end();
     }
 
     /// One thing happens.
-    fn step(&mut self, index: usize, step: Step) {
+    fn step(&mut self, step: Step) {
         let mut random = Random::new(step.salt);
         self.pass(random.within(0..self.plan.setup.pace + 1));
         self.come_back(&mut random);
@@ -143,7 +143,7 @@ impl<'a> World<'a> {
             Kind::Store => self.store(&mut random),
             Kind::Handle => self.handle(&mut random),
             Kind::Fault(fault) if self.plan.faults.contains(&fault) => {
-                self.goes_wrong(fault, index, &mut random)
+                self.goes_wrong(fault, step.number, &mut random)
             }
             Kind::Fault(_) => {}
         }

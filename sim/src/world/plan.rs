@@ -180,6 +180,8 @@ impl Fault {
 /// One thing that happens. What exactly is drawn from its own seed and from what there is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// Its place in the world as it was drawn: what it is called, also where others are left out.
+    pub number: usize,
     /// What.
     pub kind: Kind,
     /// What the rest is drawn from.
@@ -218,12 +220,6 @@ impl Plan {
         let steps = draw_steps(&mut random, &faults);
         Plan { seed, setup, is_healthy: faults.is_empty(), faults, steps }
     }
-
-    /// The same world with these of its steps alone, by their indices.
-    pub fn keeping(&self, indices: &BTreeSet<usize>) -> Plan {
-        let steps = self.steps.iter().enumerate().filter(|(index, _)| indices.contains(index));
-        Plan { steps: steps.map(|(_, step)| *step).collect(), ..self.clone() }
-    }
 }
 
 fn draw_steps(random: &mut Random, faults: &BTreeSet<Fault>) -> Vec<Step> {
@@ -241,16 +237,16 @@ fn draw_steps(random: &mut Random, faults: &BTreeSet<Fault>) -> Vec<Step> {
     let rare = 8_000 * often / count as u64 + 1;
     weights.extend(faults.iter().map(|fault| (Kind::Fault(*fault), rare)));
     let total = weights.iter().map(|(_, weight)| weight).sum();
-    let mut draw = || {
+    let mut draw = |number| {
         let mut at = random.within(0..total);
         let kind = weights.iter().find_map(|(kind, weight)| {
             let found = (at < *weight).then_some(*kind);
             at = at.saturating_sub(*weight);
             found
         });
-        Step { kind: kind.unwrap_or(Kind::Move), salt: random.salt() }
+        Step { number, kind: kind.unwrap_or(Kind::Move), salt: random.salt() }
     };
-    (0..count).map(|_| draw()).collect()
+    (0..count).map(&mut draw).collect()
 }
 
 impl Setup {
