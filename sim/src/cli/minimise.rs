@@ -33,13 +33,9 @@ pub(super) fn run(options: &Options) -> Done {
     println!("\nwhat happens in it:\n");
     shown.trace.iter().for_each(|entry| println!("{entry}"));
     if let Some(failure) = &shown.failure {
-        let steps = part.keep.as_deref().map_or(0, <[usize]>::len);
-        println!(
-            "\n{steps} of {} steps; without {} of {} faults",
-            world.steps(),
-            part.without.len(),
-            world.faults().len()
-        );
+        let steps = part.keep.as_ref().map(|keep| format!("{} of {} steps; ", keep.len(), world.steps()));
+        let steps = steps.unwrap_or_default();
+        println!("\n{steps}without {} of {} faults", part.without.len(), world.faults().len());
         tell_failure(kind, seed, &part, &shown, failure);
     }
     Ok(false)

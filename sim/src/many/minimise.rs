@@ -26,7 +26,8 @@ struct Search<'a> {
 pub fn minimise(world: &dyn World, longest: Duration) -> Option<Minimised> {
     let shown = run(world);
     let law = shown.failure.as_ref()?.law.clone();
-    let part = Part { keep: Some((0..world.steps()).collect()), ..Part::default() };
+    let steps = world.steps();
+    let part = Part { keep: (steps > 0).then(|| (0..steps).collect()), ..Part::default() };
     let best = Minimised { part, shown, tried: 1 };
     let mut search = Search { world, law, until: Instant::now() + longest, best };
     search.leave_out_faults();
@@ -97,6 +98,7 @@ mod tests {
 
     /// Fails if these steps are in it and the fault is.
     struct Fails {
+        steps: usize,
         part: Part,
         needs: BTreeSet<usize>,
     }
@@ -105,21 +107,21 @@ mod tests {
         fn run(&self) -> Shown {
             let keep: BTreeSet<usize> = self.part.keep.iter().flatten().copied().collect();
             let all = self.part.keep.is_none() || keep.is_superset(&self.needs);
-            let fails = all && !self.part.without.contains("crash");
+            let fails = all && !self.part.without.contains("kill");
             let failure = fails.then(|| Failure { law: "Law".to_owned(), how: String::new() });
             Shown { failure, ..Shown::default() }
         }
 
         fn steps(&self) -> usize {
-            1_000
+            self.steps
         }
 
         fn faults(&self) -> Vec<String> {
-            vec!["crash".to_owned(), "full-disk".to_owned()]
+            vec!["kill".to_owned(), "disk-full".to_owned()]
         }
 
         fn part(&self, part: &Part) -> Box<dyn World> {
-            Box::new(Fails { part: part.clone(), needs: self.needs.clone() })
+            Box::new(Fails { part: part.clone(), needs: self.needs.clone(), ..*self })
         }
 
         fn words(&self) -> Vec<String> {
@@ -130,17 +132,27 @@ mod tests {
     #[test]
     fn only_the_steps_and_faults_that_it_takes_are_left() {
         let needs = BTreeSet::from([3, 500, 501, 999]);
-        let world = Fails { part: Part::default(), needs };
+        let world = Fails { steps: 1_000, part: Part::default(), needs };
         let found = minimise(&world, Duration::from_secs(60)).expect("it fails");
         assert_eq!(found.part.keep, Some(vec![3, 500, 501, 999]));
-        assert_eq!(found.part.without, BTreeSet::from(["full-disk".to_owned()]));
+        assert_eq!(found.part.without, BTreeSet::from(["disk-full".to_owned()]));
         assert!(found.tried < 300, "{} worlds", found.tried);
     }
 
     #[test]
+    fn where_there_are_no_steps_none_are_named() {
+        let world = Fails { steps: 0, part: Part::default(), needs: BTreeSet::new() };
+        let found = minimise(&world, Duration::from_secs(60)).expect("it fails");
+        assert_eq!(found.part.to_string(), " --without disk-full");
+        let world = Fails { steps: 8, ..world };
+        let found = minimise(&world, Duration::from_secs(60)).expect("it fails");
+        assert_eq!(found.part.to_string(), " --keep none --without disk-full");
+    }
+
+    #[test]
     fn a_world_that_holds_is_not_made_smaller() {
-        let part = Part { without: BTreeSet::from(["crash".to_owned()]), ..Part::default() };
-        let world = Fails { part, needs: BTreeSet::new() };
+        let part = Part { without: BTreeSet::from(["kill".to_owned()]), ..Part::default() };
+        let world = Fails { steps: 1_000, part, needs: BTreeSet::new() };
         assert!(minimise(&world, Duration::from_secs(1)).is_none());
     }
 }

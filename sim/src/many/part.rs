@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+/// How it is said that no step is left: shells lose an empty word.
+const NO_STEPS: &str = "none";
+
 /// A part of a world's steps and faults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
@@ -27,8 +30,11 @@ impl Part {
         name
     }
 
-    /// Reads numbers of steps: `3,7,9-20`.
+    /// Reads numbers of steps: `3,7,9-20`, or `none`.
     pub fn parse_keep(text: &str) -> Result<Vec<usize>, String> {
+        if text.trim() == NO_STEPS {
+            return Ok(Vec::new());
+        }
         let number = |text: &str| {
             text.trim().parse().map_err(|_| format!("`{text}` is not the number of a step, as in 3,7,9-20"))
         };
@@ -60,7 +66,8 @@ impl fmt::Display for Part {
                 true => first.to_string(),
                 false => format!("{first}-{last}"),
             });
-            write!(f, " --keep {}", ranges.collect::<Vec<_>>().join(","))?;
+            let ranges = ranges.collect::<Vec<_>>().join(",");
+            write!(f, " --keep {}", if ranges.is_empty() { NO_STEPS } else { &ranges })?;
         }
         match self.without.is_empty() {
             true => Ok(()),
@@ -79,6 +86,9 @@ mod tests {
         assert_eq!(part.to_string(), " --keep 3,7,9-11,20-21");
         assert_eq!(Part::parse_keep("7,3,9-11,20-21"), Ok(part.keep.expect("some")));
         assert!(Part::parse_keep("3,x").is_err());
+        let nothing = Part { keep: Some(Vec::new()), ..Part::default() };
+        assert_eq!(nothing.to_string(), " --keep none");
+        assert_eq!(Part::parse_keep("none"), Ok(Vec::new()));
     }
 
     #[test]
