@@ -60,10 +60,10 @@ struct World {
     /// Its kind: core, server or storage.
     #[arg(long, value_name = "KIND", default_value = "core")]
     worlds: Kind,
-    /// Only these of its steps, as in 3,7,9-20; of a storage world so many from the start.
+    /// Only these of its steps, as in 3,7,9-20, or none; of a storage world so many from the start.
     #[arg(long, value_name = "STEPS")]
     keep: Option<String>,
-    /// Without these faults, as in crash,full-disk.
+    /// Without these of its faults, as in kill,disk-full.
     #[arg(long, value_name = "FAULTS", value_delimiter = ',')]
     without: Vec<String>,
 }
@@ -100,7 +100,10 @@ impl Worlds {
 impl World {
     fn part(&self) -> Result<Part, String> {
         let keep = self.keep.as_deref().map(Part::parse_keep).transpose()?;
-        Ok(Part { keep, without: self.without.iter().cloned().collect(), tells: false })
+        let part = Part { keep, without: self.without.iter().cloned().collect(), tells: false };
+        part.is_of(&*self.worlds.draw(self.seed))
+            .map_err(|wrong| format!("{} world {}: {wrong}", self.worlds, self.seed))?;
+        Ok(part)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::World;
+
 /// How it is said that no step is left: shells lose an empty word.
 const NO_STEPS: &str = "none";
 
@@ -49,6 +51,22 @@ impl Part {
         }
         Ok(keep.into_iter().collect())
     }
+
+    /// Whether a world has all that it names.
+    pub fn is_of(&self, world: &dyn World) -> Result<(), String> {
+        let (steps, faults) = (world.steps(), world.faults());
+        if self.keep.is_some() && steps == 0 {
+            return Err("it has no steps to choose from".to_owned());
+        }
+        if let Some(step) = self.keep.iter().flatten().find(|step| **step >= steps) {
+            return Err(format!("it has no step {step}, but those from 0 to {}", steps - 1));
+        }
+        match self.without.iter().find(|name| !faults.contains(name)) {
+            Some(name) if faults.is_empty() => Err(format!("it has no fault `{name}`, and none at all")),
+            Some(name) => Err(format!("it has no fault `{name}`, but {}", faults.join(", "))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The options that ask for it.
@@ -78,6 +96,7 @@ impl fmt::Display for Part {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kind;
     use super::*;
 
     #[test]
@@ -89,6 +108,20 @@ mod tests {
         let nothing = Part { keep: Some(Vec::new()), ..Part::default() };
         assert_eq!(nothing.to_string(), " --keep none");
         assert_eq!(Part::parse_keep("none"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_part_names_what_its_world_has() {
+        let core = Kind::Core.draw(1234);
+        let fault = core.faults().swap_remove(0);
+        let without = |name: &str| Part { without: BTreeSet::from([name.to_owned()]), ..Part::default() };
+        let keeping = |step| Part { keep: Some(vec![step]), ..Part::default() };
+        assert_eq!(without(&fault).is_of(&*core), Ok(()));
+        let wrong = without("full-disk").is_of(&*core).expect_err("there is none");
+        assert!(wrong.contains("`full-disk`") && wrong.contains(&fault), "{wrong}");
+        assert_eq!(keeping(core.steps() - 1).is_of(&*core), Ok(()));
+        assert!(keeping(core.steps()).is_of(&*core).is_err());
+        assert!(keeping(0).is_of(&*Kind::Server.draw(1)).is_err());
     }
 
     #[test]
