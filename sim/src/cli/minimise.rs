@@ -1,11 +1,12 @@
 //! `minimise`: a world that fails, made smaller.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
 use headwater_sim::many::{Minimised, minimise};
 
-use super::{Done, World, tell_failure};
+use super::{Done, World, tell_failure, written};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -28,15 +29,18 @@ pub(super) fn run(options: &Options) -> Done {
         println!("{kind} world {seed} keeps all promises");
         return Ok(true);
     };
-    println!("{kind} world {seed}, as small as {tried} attempts have made it:\n");
-    world.part(&part).words().iter().for_each(|line| println!("{line}"));
-    println!("\nwhat happens in it:\n");
-    shown.trace.iter().for_each(|entry| println!("{entry}"));
-    if let Some(failure) = &shown.failure {
+    let mut out = io::stdout().lock();
+    let mut tell = || -> io::Result<()> {
+        writeln!(out, "{kind} world {seed}, as small as {tried} attempts have made it:\n")?;
+        world.part(&part).words().iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        writeln!(out, "\nwhat happens in it:\n")?;
+        shown.trace.iter().try_for_each(|entry| writeln!(out, "{entry}"))?;
+        let Some(failure) = &shown.failure else { return Ok(()) };
         let steps = part.keep.as_ref().map(|keep| format!("{} of {} steps; ", keep.len(), world.steps()));
         let steps = steps.unwrap_or_default();
-        println!("\n{steps}without {} of {} faults", part.without.len(), world.faults().len());
-        tell_failure(kind, seed, &part, &shown, failure);
-    }
+        writeln!(out, "\n{steps}without {} of {} faults", part.without.len(), world.faults().len())?;
+        tell_failure(&mut out, (kind, seed, &part), &shown, failure)
+    };
+    written(tell())?;
     Ok(false)
 }

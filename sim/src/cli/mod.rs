@@ -7,6 +7,7 @@ mod registry;
 mod replay;
 mod run;
 
+use std::io::{self, Write};
 use std::ops::Range;
 use std::process::ExitCode;
 
@@ -124,15 +125,28 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 const LAST: usize = 30;
 
 /// What a person wants to know of a world that failed.
-fn tell_failure(kind: Kind, seed: u64, part: &Part, shown: &Shown, failure: &Failure) {
-    println!("\n{kind} world {seed} breaks {}", short(&failure.to_string()));
+fn tell_failure(
+    out: &mut impl Write,
+    (kind, seed, part): (Kind, u64, &Part),
+    shown: &Shown,
+    failure: &Failure,
+) -> io::Result<()> {
+    writeln!(out, "\n{kind} world {seed} breaks {}", short(&failure.to_string()))?;
     if !shown.trace.is_empty() {
-        println!("\nthe last of {} things that happened:", shown.trace.len());
+        writeln!(out, "\nthe last of {} things that happened:", shown.trace.len())?;
         for entry in shown.trace.iter().skip(shown.trace.len().saturating_sub(LAST)) {
-            println!("{}", short(&entry.to_string()));
+            writeln!(out, "{}", short(&entry.to_string()))?;
         }
     }
-    println!("\nsee it again: {}", replay_command(kind, seed, part));
+    writeln!(out, "\nsee it again: {}", replay_command(kind, seed, part))
+}
+
+/// What came of writing. That nobody reads on, as behind `head`, is no failure.
+fn written(wrote: io::Result<()>) -> Result<(), String> {
+    match wrote {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("can't write: {error}")),
+        _ => Ok(()),
+    }
 }
 
 /// Lines that are not longer than people read.

@@ -1,9 +1,11 @@
 //! `replay`: one world again.
 
+use std::io::{self, Write};
+
 use clap::Args;
 use headwater_sim::many::{Part, Shown, run as run_world};
 
-use super::{Done, World, tell_failure};
+use super::{Done, World, tell_failure, written};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -22,16 +24,22 @@ pub(super) fn run(options: &Options) -> Done {
     let part = Part { tells: options.trace, ..options.world.part()? };
     let world = kind.draw(seed).part(&part);
     if options.plan {
-        world.words().iter().for_each(|line| println!("{line}"));
+        let mut out = io::stdout().lock();
+        written(world.words().iter().try_for_each(|line| writeln!(out, "{line}")))?;
     }
     let shown = run_world(&*world);
+    written(tell(options, &part, &shown))?;
+    Ok(shown.failure.is_none())
+}
+
+fn tell(options: &Options, part: &Part, shown: &Shown) -> io::Result<()> {
+    let (kind, seed) = (options.world.worlds, options.world.seed);
+    let mut out = io::stdout().lock();
     if options.trace {
-        shown.trace.iter().for_each(|entry| println!("{entry}"));
+        shown.trace.iter().try_for_each(|entry| writeln!(out, "{entry}"))?;
     }
-    let Shown { failure: Some(failure), .. } = &shown else {
-        println!("\n{kind} world {seed} keeps all promises: {}", shown.counts);
-        return Ok(true);
-    };
-    tell_failure(kind, seed, &part, &shown, failure);
-    Ok(false)
+    match &shown.failure {
+        Some(failure) => tell_failure(&mut out, (kind, seed, part), shown, failure),
+        None => writeln!(out, "\n{kind} world {seed} keeps all promises: {}", shown.counts),
+    }
 }

@@ -1,13 +1,14 @@
 //! `run`: many worlds.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use headwater_sim::many::{Fleet, Kind, Part, Run};
+use headwater_sim::many::{Fleet, Kind, Part, Ran, Run};
 
-use super::{Done, Worlds, seeds, short, tell_failure};
+use super::{Done, Worlds, seeds, short, tell_failure, written};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -37,39 +38,54 @@ pub(super) fn run(options: &Options) -> Done {
         keep_going: options.keep_going,
     };
     let started = Instant::now();
-    let mut laws = BTreeMap::new();
-    let ran = fleet.run(|run| tell(kind, run, &mut laws));
-    let took = started.elapsed().as_secs_f64();
-    println!("\n{kind}: {}", ran.counts);
-    let a_minute = ran.counts.worlds as f64 / took * 60.0;
-    println!("  all of it {:016x}; {took:.1} s, {a_minute:.0} worlds a minute", ran.digest);
+    let (mut laws, mut told) = (BTreeMap::new(), Ok(()));
+    let ran = fleet.run(|run| {
+        if told.is_ok() {
+            told = tell(kind, run, &mut laws);
+        }
+    });
     let holes = match kind {
         Kind::Core if ran.counts.worlds >= ENOUGH => ran.counts.report.holes(),
         _ => Vec::new(),
     };
+    written(told.and_then(|()| sum_up(kind, &ran, started.elapsed(), &holes, &laws)))?;
+    Ok(ran.failed.is_empty() && holes.is_empty())
+}
+
+/// How often each law is broken.
+type Laws = BTreeMap<String, u64>;
+
+fn sum_up(kind: Kind, ran: &Ran, took: Duration, holes: &[&str], laws: &Laws) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let took = took.as_secs_f64();
+    writeln!(out, "\n{kind}: {}", ran.counts)?;
+    let a_minute = ran.counts.worlds as f64 / took * 60.0;
+    writeln!(out, "  all of it {:016x}; {took:.1} s, {a_minute:.0} worlds a minute", ran.digest)?;
     if !holes.is_empty() {
-        println!("\nholes in the workload, never seen: {}", holes.join(", "));
+        writeln!(out, "\nholes in the workload, never seen: {}", holes.join(", "))?;
     }
     if !ran.failed.is_empty() {
         let laws: Vec<String> = laws.iter().map(|(law, count)| format!("{law} {count}")).collect();
-        println!("\n{} of {} worlds failed: {}", ran.failed.len(), ran.counts.worlds, laws.join(", "));
+        let (failed, worlds) = (ran.failed.len(), ran.counts.worlds);
+        writeln!(out, "\n{failed} of {worlds} worlds failed: {}", laws.join(", "))?;
     }
     // For programs: the first failure on a line.
     if let Some(Run { seed, shown, .. }) = ran.failed.first()
         && let Some(failure) = &shown.failure
     {
-        println!("failed: {kind} {seed} {}", failure.law);
+        writeln!(out, "failed: {kind} {seed} {}", failure.law)?;
     }
-    Ok(ran.failed.is_empty() && holes.is_empty())
+    Ok(())
 }
 
 /// Shows the first world that breaks a law, and names the others.
-fn tell(kind: Kind, run: &Run, laws: &mut BTreeMap<String, u64>) {
-    let Some(failure) = &run.shown.failure else { return };
+fn tell(kind: Kind, run: &Run, laws: &mut Laws) -> io::Result<()> {
+    let Some(failure) = &run.shown.failure else { return Ok(()) };
     let count = laws.entry(failure.law.clone()).or_default();
     *count += 1;
+    let mut out = io::stdout().lock();
     match *count {
-        1 => tell_failure(kind, run.seed, &Part::default(), &run.shown, failure),
-        _ => println!("{kind} world {} breaks {}", run.seed, short(&failure.to_string())),
+        1 => tell_failure(&mut out, (kind, run.seed, &Part::default()), &run.shown, failure),
+        _ => writeln!(out, "{kind} world {} breaks {}", run.seed, short(&failure.to_string())),
     }
 }

@@ -11,6 +11,8 @@ mod oracle;
 mod plan;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io::{self, Write as _};
 use std::ops::AddAssign;
 
 use headwater_core::call::Outcome;
@@ -227,11 +229,11 @@ impl World {
         while let Some(input) = inputs.pop_front() {
             let Some(process) = &mut self.process else { return Ok(()) };
             if self.plan.tells {
-                println!("{} -> {}", self.now.mono.0, short(&input));
+                tell(format_args!("{} -> {}", self.now.mono.0, short(&input)));
             }
             for effect in process.handle(self.now, input) {
                 if self.plan.tells {
-                    println!("{} <- {}", self.now.mono.0, short(&effect));
+                    tell(format_args!("{} <- {}", self.now.mono.0, short(&effect)));
                 }
                 if let (true, Effect::Save(save)) = (self.plan.hasty, &effect)
                     && save.finish.is_some()
@@ -278,7 +280,7 @@ impl World {
     /// The process dies.
     fn off(&mut self, loss: Loss) {
         if self.plan.tells {
-            println!("{} the process dies with its {loss:?}", self.now.mono.0);
+            tell(format_args!("{} the process dies with its {loss:?}", self.now.mono.0));
         }
         self.power.cut();
         self.report.deaths += u64::from(self.process.is_some());
@@ -387,8 +389,13 @@ impl World {
     }
 }
 
+/// Says what happens. Whether anybody reads it is no concern of the world's.
+fn tell(what: fmt::Arguments<'_>) {
+    drop(writeln!(io::stdout(), "{what}"));
+}
+
 /// What happens, on a line, for people who see a world again.
-fn short(what: &impl std::fmt::Debug) -> String {
+fn short(what: &impl fmt::Debug) -> String {
     format!("{what:?}").chars().take(400).collect()
 }
 
