@@ -2,12 +2,12 @@
 //!
 //! `cargo run -p headwater-sim -- run --seeds 0..100000` runs more.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
-use headwater_sim::many::{Fleet, Kind, Ran, digest, registry, run};
+use headwater_sim::many::{Fleet, Kind, Known, Ran, digest, in_order, registry, run};
 
 /// How many worlds of the core are the same for all commits, and how many are another commit's others.
 const FIXED: u64 = 4_000;
@@ -15,10 +15,13 @@ const OF_COMMIT: u64 = 1_500;
 /// Where the seeds of commits begin.
 const COMMITS: u64 = 1 << 32;
 
+fn jobs() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
 /// Runs worlds of the core that must all keep what is promised.
 fn all_hold(seeds: Range<u64>) -> Ran {
-    let jobs = available_parallelism().map_or(1, usize::from);
-    let fleet = Fleet { kind: Kind::Core, seeds, jobs, longest: None, keep_going: true };
+    let fleet = Fleet { kind: Kind::Core, seeds, jobs: jobs(), longest: None, keep_going: true };
     let started = Instant::now();
     let ran = fleet.run(|run| {
         let failure = run.shown.failure.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -46,10 +49,14 @@ fn commit() -> String {
 
 #[test]
 fn no_world_that_ever_failed_fails_again() {
-    for known in registry().expect("the registry can be read") {
-        let shown = run(&*known.kind.draw(known.seed));
-        assert_eq!(shown.failure, None, "{} world {}, which found: {}", known.kind, known.seed, known.found);
-    }
+    let known = registry().expect("the registry can be read");
+    let work = |world: Known| (run(&*world.kind.draw(world.seed)), world);
+    let ended = in_order(known.clone().into_iter(), jobs(), work, |(shown, world)| {
+        let Known { kind, seed, found } = world;
+        assert_eq!(shown.failure, None, "{kind} world {seed}, which found: {found}");
+        ControlFlow::Continue(())
+    });
+    assert_eq!(ended, Ok(()), "the place of a world in {known:#?} that does not come to its end");
 }
 
 #[test]

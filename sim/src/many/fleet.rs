@@ -54,11 +54,17 @@ pub struct Stuck {
     pub at: usize,
 }
 
-/// How often a world that has not ended is looked for. Looks are counted, and not the time, which also passes while this
-/// process is not given any.
-const LOOK: Duration = Duration::from_secs(1);
-/// No world takes as many looks as these.
-const PATIENCE: u32 = 120;
+/// How a world that does not come to its end is looked for. Looks are counted, and not the time, which also passes while
+/// this process is not given any.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    /// How much time passes between two looks, at least.
+    look: Duration,
+    /// No world takes as many looks as these, from the end of the one before on.
+    patience: u32,
+}
+
+const WATCH: Watch = Watch { look: Duration::from_secs(1), patience: 120 };
 
 impl Fleet {
     /// Runs them; each that fails is handed on, in the order of the seeds.
@@ -86,7 +92,7 @@ impl Fleet {
             if keep_going { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if let Err(Stuck { at }) = ended {
-            let how = format!("it was still running after {} s", (LOOK * PATIENCE).as_secs());
+            let how = format!("it was still running after {} s", (WATCH.look * WATCH.patience).as_secs());
             let failure = Failure { law: "Ends".to_owned(), how };
             let run = Run {
                 seed: first + at as u64,
@@ -105,6 +111,20 @@ impl Fleet {
 pub fn in_order<T, R>(
     tasks: impl Iterator<Item = T> + Send + 'static,
     jobs: usize,
+    work: impl Fn(T) -> R + Send + Sync + 'static,
+    each: impl FnMut(R) -> ControlFlow<()>,
+) -> Result<(), Stuck>
+where
+    T: 'static,
+    R: Send + 'static,
+{
+    in_order_watched(tasks, jobs, WATCH, work, each)
+}
+
+fn in_order_watched<T, R>(
+    tasks: impl Iterator<Item = T> + Send + 'static,
+    jobs: usize,
+    watch: Watch,
     work: impl Fn(T) -> R + Send + Sync + 'static,
     mut each: impl FnMut(R) -> ControlFlow<()>,
 ) -> Result<(), Stuck>
@@ -128,16 +148,22 @@ where
         });
     }
     drop(sender);
-    let (mut early, mut next, mut looks) = (BTreeMap::new(), 0, 0);
+    let (mut early, mut next) = (BTreeMap::new(), 0);
+    let (mut looks, mut looked) = (0, Instant::now());
     loop {
-        match results.recv_timeout(LOOK) {
-            Ok((at, result)) => {
-                looks = 0;
-                early.insert(at, result);
-            }
-            Err(RecvTimeoutError::Timeout) if looks < PATIENCE => looks += 1,
-            Err(RecvTimeoutError::Timeout) => return Err(Stuck { at: next }),
+        match results.recv_timeout(watch.look) {
+            Ok((at, result)) => drop(early.insert(at, result)),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        // What comes of others says nothing about the one that is waited for.
+        if early.contains_key(&next) {
+            looks = 0;
+        } else if looked.elapsed() >= watch.look {
+            (looks, looked) = (looks + 1, Instant::now());
+        }
+        if looks > watch.patience {
+            return Err(Stuck { at: next });
         }
         while let Some(result) = early.remove(&next) {
             next += 1;
@@ -166,5 +192,18 @@ mod tests {
         });
         assert_eq!(ended, Ok(()));
         assert_eq!(seen, (0..=40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_that_does_not_end_is_noticed_while_others_do() {
+        let work = |task: u64| {
+            while task == 3 {
+                thread::park();
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        let watch = Watch { look: Duration::from_millis(10), patience: 20 };
+        let ended = in_order_watched(0.., 4, watch, work, |()| ControlFlow::Continue(()));
+        assert_eq!(ended, Err(Stuck { at: 3 }));
     }
 }

@@ -18,6 +18,9 @@ use crate::process::{Process, Task};
 use crate::random::Random;
 use crate::trace::{Loss, What, Who};
 
+/// More than is left to do for the disk in any server that has stopped.
+const MOST_TASKS: usize = 20_000;
+
 impl World<'_> {
     /// Starts the server, again and again until it lives or there is no power.
     pub(super) fn start(&mut self, random: &mut Random) {
@@ -330,10 +333,16 @@ impl World<'_> {
         if !self.machine.node.as_ref().is_some_and(|node| node.process.stopped) {
             return;
         }
-        while let Some(task) = self.machine.node.as_ref().and_then(|node| node.process.next_task()) {
+        let next_task = |world: &Self| world.machine.node.as_ref().and_then(|node| node.process.next_task());
+        for _ in 0..MOST_TASKS {
+            let Some(task) = next_task(self) else { break };
             self.work(task);
         }
         if self.machine.power.is_off() {
+            return;
+        }
+        if next_task(self).is_some() {
+            self.broken.get_or_insert(Law::Converges.broken("it has stopped, and goes on working"));
             return;
         }
         let Some(mut node) = self.machine.node.take() else { return };
