@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+mod hash;
 pub mod many;
 pub mod oracle;
 pub mod power;

@@ -18,6 +18,7 @@ pub use minimise::{Minimised, minimise};
 pub use part::Part;
 pub use registry::{Known, registry};
 
+use crate::hash::Hash;
 use crate::trace::Trace;
 
 /// A kind of worlds.
@@ -127,10 +128,11 @@ impl Shown {
     }
 }
 
-/// A number that two different texts hardly ever share, the same on every machine: FNV-1a.
+/// A number that two different texts hardly ever share, the same on every machine.
 pub fn digest(text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    let mut hash = Hash::NOTHING;
+    hash.add(text.as_bytes());
+    hash.0
 }
 
 impl fmt::Display for Kind {

@@ -44,8 +44,6 @@ pub enum Law {
     SlowIsResynced,
     /// G9: a handler gets a group's events in order, at most once.
     HandledInOrder,
-    /// G10: one seed is one run.
-    OneSeedOneRun,
     /// Stamps increase strictly within a group.
     StampsIncrease,
     /// A history that may have lost something has a new name, and only that.

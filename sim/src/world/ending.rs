@@ -23,7 +23,7 @@ impl World<'_> {
         self.heal(&mut random);
         self.rest(&mut random);
         self.write_last(&mut random);
-        self.list_all(&mut random);
+        self.list_each(&mut random);
         for at in 0..self.subscribers.len() {
             if let Some(link) = self.subscribers[at].link {
                 self.hang_up(link, true);
@@ -151,7 +151,7 @@ impl World<'_> {
         self.rest(random);
     }
 
-    fn list_all(&mut self, random: &mut Random) {
+    fn list_each(&mut self, random: &mut Random) {
         let closer = self.workers.len() - 1;
         self.ask(closer, |group| ("stream::list", json!({"stream_name": STREAM, "group_id": group})));
         self.rest(random);
@@ -177,6 +177,6 @@ impl World<'_> {
         self.workers.clear();
         self.workers.extend(closer);
         self.come_back(random);
-        self.list_all(random);
+        self.list_each(random);
     }
 }

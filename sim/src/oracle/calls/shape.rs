@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// The stream that the server keeps itself.
-const STREAM: &str = "world";
+use crate::oracle::frame::STREAM;
 
 /// Checks the form of an answer to a call.
 pub(super) fn check(call: &Value, answer: &Value) -> Result<(), String> {

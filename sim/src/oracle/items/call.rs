@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use super::model::Change;
-
-/// The stream that the server keeps itself.
-const STREAM: &str = "world";
+use crate::oracle::frame::STREAM;
 
 /// What is asked of the store.
 #[derive(Debug)]

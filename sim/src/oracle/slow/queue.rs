@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::Value;
 
+use crate::hash::Hash;
 use crate::oracle::frame::{Frame, Told};
 use crate::oracle::{Law, Rules, Violation};
 
@@ -17,7 +18,7 @@ struct Waiting {
     text: Digest,
     kind: Kind,
     /// What it is about, for syncs.
-    target: u64,
+    target: Hash,
     /// An overflow has dropped it, unless it had left before.
     dropped: bool,
     /// A newer state of the same target may have replaced it.
@@ -37,7 +38,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Digest {
     length: usize,
-    hash: u64,
+    hash: Hash,
 }
 
 impl Queue {
@@ -112,36 +113,25 @@ impl Queue {
     }
 }
 
-fn target(frame: &Frame<'_>) -> u64 {
+fn target(frame: &Frame<'_>) -> Hash {
     let names = [frame.stream, frame.group, frame.item.unwrap_or("")];
-    let mut digest = Digest::new();
-    names.into_iter().flat_map(|name| [name, "\n"]).for_each(|text| digest.add(text.as_bytes()));
-    digest.hash
+    let mut hash = Hash::NOTHING;
+    names.into_iter().flat_map(|name| [name, "\n"]).for_each(|text| hash.add(text.as_bytes()));
+    hash
 }
 
 impl Digest {
-    fn new() -> Digest {
-        Digest { length: 0, hash: 0xcbf2_9ce4_8422_2325 }
-    }
-
     fn of(message: &Value) -> Digest {
-        let mut digest = Digest::new();
+        let mut digest = Digest { length: 0, hash: Hash::NOTHING };
         serde_json::to_writer(&mut digest, message).expect("nothing can fail");
         digest
-    }
-
-    /// FNV-1a.
-    fn add(&mut self, bytes: &[u8]) {
-        self.length += bytes.len();
-        for byte in bytes {
-            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
     }
 }
 
 impl io::Write for Digest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.add(bytes);
+        self.length += bytes.len();
+        self.hash.add(bytes);
         Ok(bytes.len())
     }
 
