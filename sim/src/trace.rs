@@ -58,8 +58,12 @@ pub enum What {
     Crashed(Loss),
     /// The server was started again.
     Restarted,
+    /// The server is told to stop in good order; for people, how.
+    Stops(String),
     /// The server stopped in good order.
     Stopped,
+    /// An operation of the server's disk has failed. Worlds of the whole server don't tell.
+    DiskFailed,
     /// The server told its operator something that ought not to happen.
     Complained(String),
     /// From here on there are no faults.
@@ -161,7 +165,9 @@ impl fmt::Display for Entry {
             What::Crashed(Loss::Process) => f.write_str("is killed"),
             What::Crashed(Loss::Power) => f.write_str("loses its power"),
             What::Restarted => f.write_str("starts"),
+            What::Stops(how) => f.write_str(how),
             What::Stopped => f.write_str("has stopped"),
+            What::DiskFailed => f.write_str("has a failing disk"),
             What::Complained(what) => write!(f, "complains: {what}"),
             What::Healed => f.write_str("no faults from here on"),
             What::Did(what) => f.write_str(what),

@@ -169,7 +169,7 @@ impl Run<'_, '_> {
             }
             What::Stop { down } => {
                 if matches!(self.server, Server::Up) {
-                    self.did("is asked to stop".to_owned());
+                    self.note(trace::What::Stops("is asked to stop".to_owned()));
                     self.machine.process.stop.borrow().notify_one();
                     self.server = Server::Stopping { down };
                 }

@@ -16,7 +16,8 @@ impl World<'_> {
     pub(super) fn goes_wrong(&mut self, fault: Fault, step: usize, random: &mut Random) {
         if self.does_go_wrong(fault, random) {
             self.report.fault(fault.name());
-            self.note(&Who::server(), What::Did(format!("step {step}: {}", fault.name())));
+            let what = if fault == Fault::Stop { What::Stops } else { What::Did };
+            self.note(&Who::server(), what(format!("step {step}: {}", fault.name())));
         }
     }
 

@@ -112,7 +112,7 @@ impl World<'_> {
         let was_busy = node.process.next_task().is_some();
         let (_, done) = node.process.work(task, &mut self.report.work);
         if self.machine.disk.failed() > failed {
-            self.note(&Who::server(), What::Did("has a failing disk".to_owned()));
+            self.note(&Who::server(), What::DiskFailed);
         }
         if let Some(input) = done.filter(|_| !self.machine.power.is_off()) {
             self.input(input);

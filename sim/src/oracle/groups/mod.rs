@@ -27,11 +27,6 @@ use epochs::Epochs;
 use history::History;
 use stamps::{Stamps, Thing};
 
-/// What a world of the core says when an operation of its disk fails. Others may not tell.
-const FAILING_DISK: &str = "has a failing disk";
-/// What is in what a world says when the server is told to stop.
-const STOP: &str = "stop";
-
 /// Watches over what is seen of groups.
 #[derive(Debug)]
 pub(super) struct Groups {
@@ -192,8 +187,8 @@ impl Oracle for Groups {
                 }
                 self.epochs.stopped();
             }
-            What::Did(what) if what == FAILING_DISK => self.epochs.disk_failed(),
-            What::Did(what) if what.contains(STOP) => self.epochs.stops(),
+            What::DiskFailed => self.epochs.disk_failed(),
+            What::Stops(_) => self.epochs.stops(),
             What::Restarted => self.epochs.restarted(),
             What::Healed => self.healed = true,
             What::Lost => {

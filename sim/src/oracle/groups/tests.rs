@@ -354,6 +354,32 @@ fn a_stop_in_good_order_keeps_the_epoch() {
 }
 
 #[test]
+fn a_server_that_dies_while_it_stops_may_have_closed_its_log() {
+    let dies = |tale: Tale| {
+        let data = json!({"item_id": "a", "data": value("a", 1)});
+        let result = json!({"old_value": null, "new_value": value("a", 1)});
+        let tale = tale.calls(W, "stream::set", data, result).crashes().note(S, What::Lost);
+        let tale = tale.connects("subscriber0#2", "/").joins("subscriber0#2", "s1", None);
+        tale.gets("subscriber0#2", sync_of("e", 1, 5, &json!([value("a", 1)])))
+    };
+    let begins = || follows(Tale::of_core().with_new_epochs()).connects(W, "/");
+    dies(begins().note("server#0", What::Stops("it is told".to_owned()))).holds();
+    dies(begins().note("server#0", What::Did("step 1: stop".to_owned()))).breaks(Law::EpochNamesHistory);
+}
+
+#[test]
+fn after_a_disk_failed_a_stop_may_lose_the_epoch() {
+    let stops = |what| {
+        let tale = follows(Tale::of_core().with_new_epochs()).note("server#0", what);
+        let tale = tale.note("server#0", What::Stopped).note("server#0", What::Restarted).note(S, What::Lost);
+        let tale = tale.connects("subscriber0#2", "/").joins("subscriber0#2", "s1", None);
+        tale.gets("subscriber0#2", sync_of("f", 0, 1, &json!([])))
+    };
+    stops(What::DiskFailed).holds();
+    stops(What::Did("has a failing disk".to_owned())).breaks(Law::EpochNamesHistory);
+}
+
+#[test]
 fn who_leaves_the_group_goes_on_with_its_items() {
     let left = |tale: Tale| {
         let tale = a_and_b(tale).joins(S, "i", Some("a"));
