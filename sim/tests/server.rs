@@ -83,6 +83,7 @@ fn add(all: &mut Checked, checked: Checked) {
     all.events += checked.events;
     all.syncs += checked.syncs;
     all.histories += checked.histories;
+    all.undecided += checked.undecided;
     all.crashes += checked.crashes;
     all.joins += checked.joins;
     all.unauthorized += checked.unauthorized;
@@ -119,6 +120,15 @@ fn the_guarantees_hold_whatever_befalls_the_server() {
         assert!(seen.get(what).is_some_and(|times| *times > WORLDS / 40), "too little {what}: {seen:?}");
     }
     assert!(all.crashes > 2 * WORLDS, "{all:?}");
+    // All checks but that of overflows, of which these worlds don't tell.
+    let Checked { answers, refused, events, syncs, histories, undecided, joins, .. } = all;
+    let Checked { unauthorized, leaves, handled, .. } = all;
+    let checks = [answers, refused, events, syncs, histories, joins, unauthorized, leaves, handled];
+    assert!(
+        checks.iter().all(|count| *count > WORLDS / 10),
+        "a check that never or hardly ever ran: {all:?}"
+    );
+    assert!(undecided * 100 < histories, "too many histories are given up: {all:?}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn run(options: &Options) -> Done {
         }
     });
     let holes = match kind {
-        Kind::Core if ran.counts.worlds >= ENOUGH => ran.counts.report.holes(),
+        Kind::Core if ran.counts.worlds >= ENOUGH => ran.counts.holes(),
         _ => Vec::new(),
     };
     written(told.and_then(|()| sum_up(kind, &ran, started.elapsed(), &holes, &laws)))?;

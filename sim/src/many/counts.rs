@@ -18,6 +18,9 @@ pub struct Counts {
     pub checked: BTreeMap<&'static str, u64>,
 }
 
+/// What is counted among what was checked, and was not.
+const UNDECIDED: &str = "undecided histories";
+
 impl Counts {
     /// One world that the oracles have judged.
     pub(super) fn judged(report: Report, checked: &Checked) -> Counts {
@@ -27,6 +30,7 @@ impl Counts {
             ("events", checked.events),
             ("syncs", checked.syncs),
             ("histories", checked.histories),
+            (UNDECIDED, checked.undecided),
             ("joins", checked.joins),
             ("unauthorized", checked.unauthorized),
             ("leaves", checked.leaves),
@@ -35,6 +39,18 @@ impl Counts {
             ("crashes", checked.crashes),
         ];
         Counts { worlds: 1, report, checked: BTreeMap::from(checked) }
+    }
+
+    /// What never occurred in worlds of the core, and what was never checked in any: a hole in the workload.
+    pub fn holes(&self) -> Vec<&'static str> {
+        let unchecked = self.checked.iter().filter(|(name, count)| **name != UNDECIDED && **count == 0);
+        self.report.holes().into_iter().chain(unchecked.map(|(name, _)| *name)).collect()
+    }
+
+    /// Whether hardly any history was left undecided: less than one of a hundred.
+    pub fn is_decided(&self) -> bool {
+        let count = |name| self.checked.get(name).copied().unwrap_or(0);
+        count(UNDECIDED) * 100 < count("histories")
     }
 }
 
@@ -74,5 +90,22 @@ impl fmt::Display for Counts {
             write!(f, "\n  {title:<8} {}", counts.join(", "))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_never_ran_is_a_hole() {
+        let counts = |leaves, undecided| {
+            let checked = Checked { histories: 1_000, leaves, undecided, ..Checked::default() };
+            Counts::judged(Report::default(), &checked)
+        };
+        assert!(counts(0, 5).holes().contains(&"leaves"));
+        let holes = counts(1, 0).holes();
+        assert!(!holes.contains(&"leaves") && !holes.contains(&UNDECIDED), "{holes:?}");
+        assert!(counts(0, 9).is_decided() && !counts(0, 10).is_decided());
     }
 }

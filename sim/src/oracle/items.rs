@@ -247,7 +247,9 @@ impl Oracle for Items {
         self.gone(|_| true)?;
         for (name, group) in &self.groups {
             group.lists_are_of_one_moment().map_err(|how| broken(name, &how))?;
-            checked.histories += group.decided();
+            let (decided, undecided) = group.decided();
+            checked.histories += decided;
+            checked.undecided += undecided;
         }
         Ok(())
     }

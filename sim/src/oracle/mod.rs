@@ -123,6 +123,8 @@ pub struct Checked {
     pub syncs: u64,
     /// Histories of single items that were found to be linearizable.
     pub histories: u64,
+    /// Those of which it could not be said: the search was given up, or met what the model does not know.
+    pub undecided: u64,
     /// Times that the server stopped dead.
     pub crashes: u64,
     /// Joins that were allowed.

@@ -239,13 +239,15 @@ impl Group {
         Ok(())
     }
 
-    /// How many histories were found to be possible.
-    pub(super) fn decided(&self) -> u64 {
-        let answered = |item: &&ItemHistory| {
-            item.history.is_decided()
-                && item.history.operations().any(|operation| operation.fate == Fate::Answered)
+    /// How many histories were found to be possible, and of how many that could not be said.
+    pub(super) fn decided(&self) -> (u64, u64) {
+        let is_answered =
+            |item: &&ItemHistory| item.history.operations().any(|operation| operation.fate == Fate::Answered);
+        let decided = |decided| {
+            let items = self.items.values().filter(is_answered);
+            items.filter(|item| item.history.is_decided() == decided).count() as u64
         };
-        self.items.values().filter(answered).count() as u64
+        (decided(true), decided(false))
     }
 }
 

@@ -366,6 +366,17 @@ fn what_a_worker_keeps_itself_is_not_judged() {
 }
 
 #[test]
+fn what_nobody_can_judge_is_counted() {
+    for mut script in scripts() {
+        let ops = json!([{"type": "unheard-of", "path": "n"}]);
+        let other = call("1", "stream::update", data(&json!({"ops": ops})));
+        script.says(&a(), other).loses(&a()).says(&b(), get("2")).hears(&b(), found("2", 5));
+        let checked = script.check().map(|checked| (checked.histories, checked.undecided));
+        assert_eq!(checked, Ok((0, 1)));
+    }
+}
+
+#[test]
 fn a_call_that_wants_no_answer_may_have_happened() {
     for mut script in scripts() {
         let mut void = set("1", 5);
