@@ -42,7 +42,7 @@ pub enum Law {
     Linearizable,
     /// G8: who is slow is told afresh, and nothing is skipped silently.
     SlowIsResynced,
-    /// G9: a handler gets a group's events in order, at most once.
+    /// G9: a handler gets a group's events in order, at most once, and no writer waits for it.
     HandledInOrder,
     /// Stamps increase strictly within a group.
     StampsIncrease,

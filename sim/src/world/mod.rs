@@ -22,6 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::time::{Mono, Now, WallMs};
+use headwater_core::wire::worker::FromWorker;
 use headwater_core::{Effect, Input};
 
 use crate::oracle::{Checked, Judge, Law, Limits, Rules, Violation};
@@ -32,7 +33,7 @@ use node::{Machine, Node};
 pub use plan::{Fault, Kind, Plan, Role, Setup, Step};
 pub use report::{Counts, Report};
 use subscriber::Subscriber;
-use worker::{Mood, Worker};
+use worker::{Mood, STREAM, Worker};
 
 /// What became of a world.
 #[derive(Debug)]
@@ -228,11 +229,30 @@ impl<'a> World<'a> {
         while let Some(input) = inputs.pop_front() {
             let Some(node) = &mut self.machine.node else { return };
             self.report.input(&input);
+            let is_handled = matches!(
+                &input,
+                Input::WorkerFrame { frame: Ok(FromWorker::Result { .. }), .. }
+                    | Input::CallNotDelivered { .. }
+            );
             let effects: Vec<Effect> = node.process.handle(self.now, input);
             for effect in effects {
                 self.report.effect(&effect);
+                if is_handled {
+                    self.must_not_have_waited(&effect);
+                }
                 self.carry_out(effect, &mut inputs);
             }
+        }
+    }
+
+    /// What a handler's answer leads to is no answer to a caller of the store: none waits for a handler, however slow.
+    fn must_not_have_waited(&mut self, effect: &Effect) {
+        let Effect::Reply { worker, invocation_id: Some(id), .. } = effect else { return };
+        let caller = self.worker_keys.get(worker).map(|at| &self.workers[*at]);
+        let call = caller.and_then(|caller| caller.open.get(id));
+        if let Some(call) = call.filter(|call| call["data"]["stream_name"] == STREAM) {
+            let how = format!("this call of the store waited for a handler: {call}");
+            self.broken.get_or_insert(Law::HandledInOrder.broken(how));
         }
     }
 }
