@@ -120,7 +120,7 @@ fn the_guarantees_hold_whatever_befalls_the_server() {
         assert!(seen.get(what).is_some_and(|times| *times > WORLDS / 40), "too little {what}: {seen:?}");
     }
     assert!(all.crashes > 2 * WORLDS, "{all:?}");
-    // All checks but that of overflows, of which these worlds don't tell.
+    // All checks but that of names, which nobody asks for in the end, and of overflows, of which these worlds don't tell.
     let Checked { answers, refused, events, syncs, histories, undecided, joins, .. } = all;
     let Checked { unauthorized, leaves, handled, .. } = all;
     let checks = [answers, refused, events, syncs, histories, joins, unauthorized, leaves, handled];

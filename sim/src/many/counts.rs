@@ -35,6 +35,7 @@ impl Counts {
             ("unauthorized", checked.unauthorized),
             ("leaves", checked.leaves),
             ("handled", checked.handled),
+            ("names", checked.names),
             ("overflows", checked.overflows),
             ("crashes", checked.crashes),
         ];

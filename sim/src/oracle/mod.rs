@@ -135,6 +135,8 @@ pub struct Checked {
     pub leaves: u64,
     /// Events that handlers were called for.
     pub handled: u64,
+    /// Times that the names of the groups that there are were compared with their lists.
+    pub names: u64,
     /// Times that a subscriber was too slow.
     pub overflows: u64,
 }

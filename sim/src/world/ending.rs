@@ -1,7 +1,7 @@
 //! The end of a world: everything is well again, comes to rest, and everybody must know the same; then the power goes
 //! once more.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::World;
 use super::worker::{Mood, STREAM, Worker};
@@ -140,31 +140,43 @@ impl World<'_> {
         }
     }
 
-    /// The closer writes to each group: it works again.
+    /// The closer writes to each group: it works again. From some it takes that back, so that they may be empty.
     fn write_last(&mut self, random: &mut Random) {
         self.workers.push(Worker::new(CLOSER, Vec::new()));
         let closer = self.workers.len() - 1;
         self.connect_worker(closer, random);
-        self.ask(closer, |group| {
-            ("stream::set", json!({"stream_name": STREAM, "group_id": group, "item_id": "last", "data": {"id": "last", "n": 1}}))
-        });
-        self.rest(random);
-    }
-
-    fn list_each(&mut self, random: &mut Random) {
-        let closer = self.workers.len() - 1;
-        self.ask(closer, |group| ("stream::list", json!({"stream_name": STREAM, "group_id": group})));
-        self.rest(random);
-    }
-
-    fn ask(&mut self, worker: usize, call: impl Fn(&str) -> (&'static str, serde_json::Value)) {
-        for group in 0..self.plan.setup.groups {
-            let (function, data) = call(&format!("g{group}"));
-            let worker = &mut self.workers[worker];
-            let Some(link) = worker.link else { return };
-            let message = worker.calling(function, &data);
-            self.send(link, message);
+        let (seed, groups) = (self.plan.seed, self.plan.setup.groups);
+        let last = |group| json!({"stream_name": STREAM, "group_id": format!("g{group}"), "item_id": "last"});
+        for group in 0..groups {
+            let mut data = last(group);
+            data["data"] = json!({"id": "last", "n": 1});
+            self.ask("stream::set", &data);
         }
+        self.rest(random);
+        for group in (0..groups).filter(|group| seed.wrapping_add(*group) % 2 == 1) {
+            self.ask("stream::delete", &last(group));
+        }
+        self.rest(random);
+    }
+
+    /// The closer asks for each group, and then for the names of those that there are.
+    fn list_each(&mut self, random: &mut Random) {
+        for group in 0..self.plan.setup.groups {
+            let data = json!({"stream_name": STREAM, "group_id": format!("g{group}")});
+            self.ask("stream::list", &data);
+        }
+        self.rest(random);
+        self.ask("stream::list_groups", &json!({"stream_name": STREAM}));
+        self.ask("stream::list_all", &json!({}));
+        self.rest(random);
+    }
+
+    /// The closer, who is the last of the workers, calls.
+    fn ask(&mut self, function: &str, data: &Value) {
+        let Some(closer) = self.workers.last_mut() else { return };
+        let Some(link) = closer.link else { return };
+        let message = closer.calling(function, data);
+        self.send(link, message);
     }
 
     /// Only the closer comes back, and lists what is there.

@@ -74,6 +74,7 @@ fn success(call: &Value, result: Option<&Value>) -> Option<bool> {
             let streams = result.and_then(|result| result["stream"].as_array());
             streams.is_some_and(|streams| {
                 streams.iter().all(|stream| stream["id"].is_string() && names(&stream["groups"]))
+                    && streams.windows(2).all(|pair| pair[0]["id"].as_str() < pair[1]["id"].as_str())
                     && result.is_some_and(|result| result["count"] == streams.len())
             })
         }

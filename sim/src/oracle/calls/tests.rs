@@ -128,12 +128,16 @@ fn an_answer_has_the_form_that_clients_read() {
 #[test]
 fn lists_have_the_form_that_clients_read() {
     let all = |stream: Value, count: u64| json!({"stream": stream, "count": count});
+    let named = |stream: &str| json!({"id": stream, "groups": ["g0"]});
     for (function, result, is_good) in [
         ("stream::list_groups", json!(["g0", "g1"]), true),
         ("stream::list_groups", json!(["g1", "g0"]), false),
         ("stream::list_groups", json!(["g0", "g0"]), false),
         ("stream::list_all", all(json!([{"id": "world", "groups": ["g0"]}]), 1), true),
         ("stream::list_all", all(json!([{"id": "world", "groups": ["g0"]}]), 2), false),
+        ("stream::list_all", all(json!([named("kept"), named("world")]), 2), true),
+        ("stream::list_all", all(json!([named("world"), named("kept")]), 2), false),
+        ("stream::list_all", all(json!([named("world"), named("world")]), 2), false),
         ("stream::list", json!([]), true),
         ("stream::list", json!({}), false),
         ("stream::send", json!(null), true),

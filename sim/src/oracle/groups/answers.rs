@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::Groups;
 use super::history::{History, Told};
+use super::{Group, Groups};
 use crate::oracle::frame::{Kind, STREAM, text};
-use crate::oracle::{CLOSER, Law, Violation};
+use crate::oracle::{CLOSER, Checked, Law, Violation};
 use crate::trace::Who;
 
 /// A call of which no answer is known.
@@ -28,6 +28,10 @@ enum Function {
     List,
     Change,
     Delete,
+    /// The names of the stream's groups.
+    Names,
+    /// Those of all streams.
+    AllNames,
 }
 
 impl Groups {
@@ -38,27 +42,37 @@ impl Groups {
             "stream::list" => Function::List,
             "stream::set" | "stream::update" => Function::Change,
             "stream::delete" => Function::Delete,
+            "stream::list_groups" => Function::Names,
+            "stream::list_all" => Function::AllNames,
             _ => return,
         };
         let id = text(&message["invocation_id"]);
-        if message["type"] != "invokefunction" || id.is_empty() || data["stream_name"] != STREAM {
+        let is_of_stream = function == Function::AllNames || data["stream_name"] == STREAM;
+        if message["type"] != "invokefunction" || id.is_empty() || !is_of_stream {
             return;
         }
         let group = text(&data["group_id"]);
+        let since = match function {
+            Function::Names | Function::AllNames => 0,
+            _ => self.group(group).history.seen(),
+        };
         let call = Call {
             who: who.clone(),
             function,
             group: group.to_owned(),
             item: text(&data["item_id"]).to_owned(),
             revisions: data["revision"] == true || !data["expect"].is_null(),
-            since: self.group(group).history.seen(),
+            since,
             term: self.epochs.term(),
         };
         self.calls.insert(id.to_owned(), call);
     }
 
-    pub(super) fn answered(&mut self, message: &Value) -> Result<(), Violation> {
+    pub(super) fn answered(&mut self, message: &Value, checked: &mut Checked) -> Result<(), Violation> {
         let Some(call) = self.calls.remove(text(&message["invocation_id"])) else { return Ok(()) };
+        if matches!(call.function, Function::Names | Function::AllNames) {
+            return self.named(&call, message, checked);
+        }
         let history = &mut self.group(&call.group).history;
         if let Some(error) = message.get("error") {
             return match error["code"] == "STREAM_CONFLICT" {
@@ -80,6 +94,29 @@ impl Groups {
             self.epochs.wrote(call.term);
         }
         Ok(())
+    }
+
+    /// What the closer is told of the groups that there are: those whose lists hold something, in byte order.
+    fn named(&self, call: &Call, message: &Value, checked: &mut Checked) -> Result<(), Violation> {
+        if !self.healed || *call.who.client != *CLOSER || message.get("error").is_some() {
+            return Ok(());
+        }
+        checked.names += 1;
+        let result = &message["result"];
+        let of_stream = match call.function {
+            Function::Names => Some(result),
+            _ => {
+                let mut streams = result["stream"].as_array().into_iter().flatten();
+                streams.find(|stream| stream["id"] == STREAM).map(|stream| &stream["groups"])
+            }
+        };
+        let told = of_stream.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let holds = |group: &Group| group.closed_with.as_ref().is_some_and(|values| !values.is_empty());
+        let there: Vec<&str> =
+            self.groups.iter().filter(|(_, group)| holds(group)).map(|(name, _)| &**name).collect();
+        Law::Linearizable.require(told.iter().map(text).eq(there.iter().copied()), || {
+            format!("the groups that hold something are {there:?}")
+        })
     }
 
     fn listed(&mut self, call: &Call, listed: &[Value]) -> Result<(), Violation> {

@@ -90,7 +90,7 @@ impl Groups {
             return self.frame(who, &frame);
         }
         match text(&message["type"]) {
-            "invocationresult" => self.answered(message),
+            "invocationresult" => self.answered(message, checked),
             "invokefunction" => match Frame::read(&message["data"]) {
                 Some(frame) if frame.stream == STREAM => self.happened(&frame),
                 _ => Ok(()),

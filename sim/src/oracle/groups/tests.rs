@@ -39,6 +39,35 @@ fn what_is_replayed_is_the_list() {
 }
 
 #[test]
+fn groups_are_named_that_hold_something() {
+    let named = |tale: Tale, values: Value, groups: Value, streams: Value| {
+        let closer = "closer#1";
+        let tale = tale.closes_with(values).calls(closer, "stream::list_groups", json!({}), groups);
+        tale.calls(closer, "stream::list_all", json!({}), json!({"stream": streams, "count": 1}))
+    };
+    let world = |groups: Value| json!([{"id": "kept", "groups": ["g7"]}, {"id": "world", "groups": groups}]);
+    let (some, none) = (json!([value("a", 1)]), json!([]));
+    for (values, groups, streams, is_so) in [
+        (&some, json!(["g0"]), world(json!(["g0"])), true),
+        (&none, json!([]), json!([]), true),
+        (&none, json!(["g0"]), json!([]), false),
+        (&none, json!([]), world(json!(["g0"])), false),
+        (&some, json!([]), world(json!(["g0"])), false),
+        (&some, json!(["g0", "g0"]), world(json!(["g0"])), false),
+        (&some, json!(["g0", "g1"]), world(json!(["g0"])), false),
+        (&some, json!(["g0"]), json!([]), false),
+    ] {
+        for tale in both() {
+            let tale = named(tale, values.clone(), groups.clone(), streams.clone());
+            match is_so {
+                true => assert_eq!(tale.holds().names, 2),
+                false => tale.breaks(Law::Linearizable),
+            }
+        }
+    }
+}
+
+#[test]
 fn who_follows_an_item_holds_what_the_list_has_of_it() {
     let item = |tale: Tale| {
         let tale = tale.connects(S, "/stream/world/g0/a").gets(S, sync(Some("a"), 0, 1, &Value::Null));
