@@ -55,7 +55,7 @@ pub(super) fn run(options: &Options) -> Done {
 /// How often each law is broken.
 type Laws = BTreeMap<String, u64>;
 
-fn sum_up(kind: Kind, ran: &Ran, took: Duration, holes: &[&str], laws: &Laws) -> io::Result<()> {
+fn sum_up(kind: Kind, ran: &Ran, took: Duration, holes: &[String], laws: &Laws) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let took = took.as_secs_f64();
     writeln!(out, "\n{kind}: {}", ran.counts)?;

@@ -43,9 +43,10 @@ impl Counts {
     }
 
     /// What never occurred in worlds of the core, and what was never checked in any: a hole in the workload.
-    pub fn holes(&self) -> Vec<&'static str> {
+    pub fn holes(&self) -> Vec<String> {
         let unchecked = self.checked.iter().filter(|(name, count)| **name != UNDECIDED && **count == 0);
-        self.report.holes().into_iter().chain(unchecked.map(|(name, _)| *name)).collect()
+        let unchecked = unchecked.map(|(name, _)| format!("checks of {name}"));
+        self.report.holes().into_iter().map(str::to_owned).chain(unchecked).collect()
     }
 
     /// Whether hardly any history was left undecided: less than one of a hundred.
@@ -104,9 +105,9 @@ mod tests {
             let checked = Checked { histories: 1_000, leaves, undecided, ..Checked::default() };
             Counts::judged(Report::default(), &checked)
         };
-        assert!(counts(0, 5).holes().contains(&"leaves"));
-        let holes = counts(1, 0).holes();
-        assert!(!holes.contains(&"leaves") && !holes.contains(&UNDECIDED), "{holes:?}");
+        let is_hole = |counts: &Counts, name| counts.holes().contains(&format!("checks of {name}"));
+        assert!(is_hole(&counts(0, 5), "leaves") && !is_hole(&counts(1, 5), "leaves"));
+        assert!(!is_hole(&counts(1, 0), UNDECIDED));
         assert!(counts(0, 9).is_decided() && !counts(0, 10).is_decided());
     }
 }

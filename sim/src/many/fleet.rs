@@ -197,8 +197,10 @@ mod tests {
     #[test]
     fn one_that_does_not_end_is_noticed_while_others_do() {
         let work = |task: u64| {
-            while task == 3 {
-                thread::park();
+            if task == 3 {
+                loop {
+                    thread::park();
+                }
             }
             thread::sleep(Duration::from_millis(1));
         };
