@@ -25,7 +25,7 @@ use crate::handshake::Upgrade;
 use crate::http::{Asked, Refusal};
 use crate::inbox::{Gone, Inbox, Message};
 use crate::mailbox::{Mailbox, Queue, SessionQueue, WorkerQueue};
-use crate::socket::{self, Receive, STOPPING, Socket, Timing};
+use crate::socket::{self, Handed, Opened, Receive, STOPPING, Timing};
 
 /// What all connections share.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Shared {
 
 /// Workers send large frames and many of them; subscribers send small ones, and are many.
 const WORKER_READ_BUFFER: usize = 64 << 10;
-const SESSION_READ_BUFFER: usize = 4 << 10;
+const SESSION_READ_BUFFER: usize = 1 << 10;
 
 /// What a port says to those who don't ask for a WebSocket.
 const WORKER_PORT: &str = "This is the worker port of Headwater. It speaks WebSocket: workers connect here. GET /export is \
@@ -103,28 +103,29 @@ async fn with_reports(
 /// Serves a connection of the worker port.
 pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey, mut shared: Shared)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = worker_handshake(stream, peer, key, shared.clone());
-    let Some((socket, role)) = shared.unless_closing(handshake).await else { return };
+    // Boxed, as what follows takes the room for as long as the connection lives.
+    let Some((opened, role)) = Box::pin(shared.unless_closing(handshake)).await else { return };
     let Shared { inbox, config, timing, closing, .. } = shared;
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
     if role != Role::Worker {
         let mut discard = Discard;
-        let connection = socket::run(socket, &mailbox, &timing, &mut discard);
+        let connection = socket::run(opened, &mailbox, &timing, &mut discard);
         return until_closed(connection, &mailbox, closing, Duration::ZERO).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
-    if inbox.send(connected).await.is_err() {
+    if Box::pin(inbox.send(connected)).await.is_err() {
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    let connection = socket::run(socket, &mailbox, &timing, &mut receive);
+    let connection = Box::pin(socket::run(opened, &mailbox, &timing, &mut receive));
     let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_room(key, &inbox, &mailbox)).await;
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
-    let _ = inbox.input(Input::WorkerDisconnected { worker: key }).await;
+    let _ = Box::pin(inbox.input(Input::WorkerDisconnected { worker: key })).await;
 }
 
 /// A worker's socket. Who wants something else of the worker port has had it when this ends.
@@ -133,9 +134,9 @@ async fn worker_handshake<S>(
     peer: SocketAddr,
     key: WorkerKey,
     shared: Shared,
-) -> Option<(Socket<S>, Role)>
+) -> Option<(Opened<S>, Role)>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Shared { inbox, config, timing, exports, .. } = shared;
     let asked = Asked::read(stream, timing.handshake).await?;
@@ -175,8 +176,8 @@ where
 struct Discard;
 
 impl Receive for Discard {
-    async fn frame(&mut self, _text: Utf8Bytes) -> Result<(), Gone> {
-        Ok(())
+    fn frame(&mut self, _text: &Utf8Bytes) -> Result<Handed, Gone> {
+        Ok(Handed::Yes)
     }
 }
 
@@ -188,7 +189,7 @@ async fn report_room(
 ) -> Result<Infallible, Gone> {
     loop {
         mailbox.unparked().await;
-        inbox.send(Message::WorkerUncrowded { worker }).await?;
+        Box::pin(inbox.send(Message::WorkerUncrowded { worker })).await?;
     }
 }
 
@@ -199,53 +200,54 @@ struct FromWorker<'a> {
 }
 
 impl Receive for FromWorker<'_> {
-    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone> {
-        let frame = worker::parse(&text, self.limits);
+    fn frame(&mut self, text: &Utf8Bytes) -> Result<Handed, Gone> {
+        let frame = worker::parse(text, self.limits);
         if frame == Ok(worker::FromWorker::Ignored) {
-            return Ok(());
+            return Ok(Handed::Yes);
         }
-        self.inbox.frame(text.len(), Input::WorkerFrame { worker: self.key, frame }).await
+        self.inbox.frame(text.len(), Input::WorkerFrame { worker: self.key, frame })
     }
 }
 
 /// Serves a connection of the stream port.
 pub(crate) async fn serve_session<S>(stream: S, peer: SocketAddr, key: SessionKey, mut shared: Shared)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = session_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
-    let Some((entrance, handshake)) = shared.unless_closing(handshake).await else { return };
+    let Some((entrance, handshake)) = Box::pin(shared.unless_closing(handshake)).await else { return };
     let Shared { inbox, config, timing, closing, .. } = shared;
     let limits = &config.core.limits;
     let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
     let join = stream::parse_path(&handshake.path, limits);
     let connected =
         Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), handshake, join };
-    if inbox.send(connected).await.is_err() {
+    if Box::pin(inbox.send(connected)).await.is_err() {
         return;
     }
     let mut receive = FromSubscriber { key, inbox: &inbox, limits };
-    let connection = async {
-        let socket = match entrance {
-            Entrance::Open(socket) => socket,
-            Entrance::Asked(upgrade) => match admitted(upgrade, &mailbox, &config).await {
-                Some(socket) => socket,
+    // A future that is handed on takes its room twice: this one is handed on as a pointer.
+    let connection = Box::pin(async {
+        let opened = match entrance {
+            Entrance::Open(opened) => opened,
+            Entrance::Asked(upgrade) => match Box::pin(admitted(*upgrade, &mailbox, &config)).await {
+                Some(opened) => opened,
                 None => return,
             },
         };
-        socket::run(socket, &mailbox, &timing, &mut receive).await;
-    };
+        socket::run(opened, &mailbox, &timing, &mut receive).await;
+    });
     let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_overflows(key, &inbox, &mailbox)).await;
     tracing::debug!(session = key.0, "disconnected");
-    let _ = inbox.input(Input::SessionDisconnected { session: key }).await;
+    let _ = Box::pin(inbox.input(Input::SessionDisconnected { session: key })).await;
 }
 
 /// How far the handshake of a subscriber is when the core is told of it.
 enum Entrance<S> {
-    Open(Socket<S>),
+    Open(Opened<S>),
     /// It waits for the core's answer.
-    Asked(Upgrade<S>),
+    Asked(Box<Upgrade<S>>),
 }
 
 async fn session_handshake<S>(
@@ -256,7 +258,7 @@ async fn session_handshake<S>(
     timing: Timing,
 ) -> Option<(Entrance<S>, stream::Handshake)>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let upgrade = Upgrade::read(stream, timing.handshake, STREAM_PORT).await?;
     if let Err(refusal) = access::to_streams(&config.access, upgrade.request()) {
@@ -268,7 +270,7 @@ where
     tracing::debug!(session = key.0, %peer, path = handshake.path, "connected");
     let Access { auth_function, auth_failure, .. } = &config.core.access;
     let entrance = match auth_failure {
-        AuthFailure::Http401 if auth_function.is_some() => Entrance::Asked(upgrade),
+        AuthFailure::Http401 if auth_function.is_some() => Entrance::Asked(Box::new(upgrade)),
         _ => Entrance::Open(upgrade.accept(session_frames(&config)).await?),
     };
     Some((entrance, handshake))
@@ -295,9 +297,9 @@ async fn admitted<S>(
     mut upgrade: Upgrade<S>,
     mailbox: &Mailbox<SessionQueue>,
     config: &Config,
-) -> Option<Socket<S>>
+) -> Option<Opened<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let patience = Duration::from_millis(config.core.timeouts.auth_ms) + AUTH_GRACE;
     let admission = tokio::select! {
@@ -322,9 +324,9 @@ struct FromSubscriber<'a> {
 }
 
 impl Receive for FromSubscriber<'_> {
-    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone> {
-        let frame = stream::parse(&text, self.limits);
-        self.inbox.frame(text.len(), Input::SessionFrame { session: self.key, frame }).await
+    fn frame(&mut self, text: &Utf8Bytes) -> Result<Handed, Gone> {
+        let frame = stream::parse(text, self.limits);
+        self.inbox.frame(text.len(), Input::SessionFrame { session: self.key, frame })
     }
 }
 
@@ -341,9 +343,10 @@ async fn report_overflows(
             session = session.0,
             "a subscriber is too slow: it gets fresh state once it has caught up"
         );
-        inbox.input(Input::SessionOverflowed { session }).await?;
+        // Boxed: it is rare, and each connection has room for it otherwise.
+        Box::pin(inbox.input(Input::SessionOverflowed { session })).await?;
         mailbox.drained().await;
-        inbox.input(Input::SessionDrained { session }).await?;
+        Box::pin(inbox.input(Input::SessionDrained { session })).await?;
     }
 }
 
@@ -365,8 +368,10 @@ mod tests {
             for _ in 0..3 {
                 // As delivery does it: in one go, while nobody else runs.
                 mailbox.resume();
-                mailbox.push_event("12345678".into());
-                mailbox.push_event("12345678".into());
+                for _ in 0..2 {
+                    let _ = mailbox.push_event("12345678".into());
+                }
+                // The outbox has dropped both.
                 for told in [Input::SessionOverflowed { session }, Input::SessionDrained { session }] {
                     assert_eq!(input(&mut messages).await, told);
                 }
@@ -399,6 +404,19 @@ mod tests {
                         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Odd: \u{e9}\r\n\
                         Sec-WebSocket-Protocol: Authorization, secret\r\n\r\n";
     const SESSION: SessionKey = SessionKey(1);
+
+    /// Futures grow unseen: one that is handed on takes its room twice, one that is awaited is a part of who awaits it.
+    #[test]
+    fn the_task_of_a_subscriber_is_small() {
+        let config = Config::default();
+        let (inbox, _messages) = Inbox::new(8, 1_000);
+        let (_closing, closing) = watch::channel(false);
+        let timing = Timing::new(&config.net);
+        let shared = Shared { inbox, config: Arc::new(config), timing, closing, exports: Exports::default() };
+        let (_peer, own) = duplex(1);
+        let serving = serve_session(own, PEER.parse().expect("an address"), SESSION, shared.clone());
+        assert!(size_of_val(&serving) <= 1_536, "{} bytes", size_of_val(&serving));
+    }
 
     impl Waiting {
         async fn new() -> Waiting {
@@ -449,7 +467,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_waits_is_answered_when_the_core_admits_it_and_what_is_queued_follows() {
         let mut waiting = Waiting::new().await;
-        waiting.mailbox.push_notice("first".into());
+        let _ = waiting.mailbox.push_notice(crate::frame::text(|out| out.push_str("first")));
         let mut early = [0; 1];
         let reading = timeout(Duration::from_secs(9), waiting.peer.read_exact(&mut early));
         assert!(reading.await.is_err(), "it was answered before it was admitted");

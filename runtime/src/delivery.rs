@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use headwater_core::key::{ChannelKey, SessionKey};
 use headwater_core::name::{SubscriptionId, Target};
 use headwater_core::time::WallMs;
 use headwater_core::wire::stream::{StreamError, SyncFrame, ToSubscriber};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::mailbox::{SessionMailbox, SharedSync};
+use crate::mailbox::{Push, SessionMailbox, SharedSync, encode};
 
 /// What the engine has delivered, in order. The variants that carry the name of an effect are that effect.
 #[derive(Debug)]
@@ -70,21 +70,33 @@ pub(crate) enum Delivery {
 pub(crate) struct Shard {
     sessions: BTreeMap<SessionKey, Arc<SessionMailbox>>,
     channels: BTreeMap<ChannelKey, BTreeMap<SessionKey, Arc<SessionMailbox>>>,
-    /// The last frame that was broadcast and its text: an event often goes to two channels.
-    encoded: Option<(Arc<ToSubscriber>, Utf8Bytes)>,
+    /// The last event that was broadcast, and its frame: one often goes to two channels.
+    encoded: Option<(Arc<ToSubscriber>, Bytes)>,
+    /// The last state that somebody joined to: those who come back after a break join to the same.
+    joined: Option<Arc<SharedSync>>,
+    /// Those for whom something was queued in this batch.
+    filled: Vec<Arc<SessionMailbox>>,
 }
+
+/// How many deliveries are queued before anything is sent: what queues up for one socket leaves in one write.
+const BATCH: usize = 64;
 
 impl Shard {
     pub(crate) async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
-        let mut batch = Vec::new();
-        while deliveries.recv_many(&mut batch, 256).await > 0 {
+        let mut batch = Vec::with_capacity(BATCH);
+        while deliveries.recv_many(&mut batch, BATCH).await > 0 {
             for delivery in batch.drain(..) {
-                self.deliver(delivery);
+                self.take(delivery);
             }
+            for mailbox in self.filled.drain(..) {
+                mailbox.deliver();
+            }
+            // Others run on this thread, too.
+            tokio::task::yield_now().await;
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
+    fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Connected { session, mailbox } => {
                 self.sessions.insert(session, mailbox);
@@ -111,24 +123,17 @@ impl Shard {
                 }
             }
             Delivery::Sync { session, subscription, frame } => {
-                if let Some(mailbox) = self.sessions.get(&session) {
-                    mailbox.push_sync(subscription, frame);
-                }
+                let state = self.joined(frame);
+                self.push(session, |mailbox| mailbox.push_sync(subscription, state));
             }
-            Delivery::Refuse { session, error } => {
-                if let Some(mailbox) = self.sessions.get(&session) {
-                    mailbox.push_notice(ToSubscriber::Error(error).encode().into());
-                }
-            }
+            Delivery::Refuse { session, error } => self.notice(session, &ToSubscriber::Error(error)),
             Delivery::Admit { session } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
                     mailbox.admit();
                 }
             }
             Delivery::Unauthorized { session, target, at } => {
-                if let Some(mailbox) = self.sessions.get(&session) {
-                    mailbox.push_notice(ToSubscriber::Unauthorized { target, at }.encode().into());
-                }
+                self.notice(session, &ToSubscriber::Unauthorized { target, at });
             }
             Delivery::Close { session } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
@@ -144,23 +149,52 @@ impl Shard {
         }
     }
 
+    fn notice(&mut self, session: SessionKey, frame: &ToSubscriber) {
+        self.push(session, |mailbox| mailbox.push_notice(encode(frame)));
+    }
+
+    fn push(&mut self, session: SessionKey, push: impl FnOnce(&SessionMailbox) -> Push) {
+        if let Some(mailbox) = self.sessions.get(&session)
+            && push(mailbox) == Push::First
+        {
+            self.filled.push(Arc::clone(mailbox));
+        }
+    }
+
+    /// The state that a join starts from: the one before, if that is the same.
+    fn joined(&mut self, frame: SyncFrame) -> Arc<SharedSync> {
+        match &self.joined {
+            Some(last) if last.is_same(&frame) => Arc::clone(last),
+            _ => {
+                let state = Arc::new(SharedSync::new(Arc::new(ToSubscriber::Sync(frame))));
+                // What many wait for is worth keeping; it is let go of with the next one.
+                self.joined = Some(Arc::clone(&state));
+                state
+            }
+        }
+    }
+
     fn broadcast(&mut self, channel: ChannelKey, frame: Arc<ToSubscriber>) {
         let Some(members) = self.channels.get(&channel) else { return };
         if let ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
             // As large as the group: not an event that counts against a subscriber's bound.
             let state = Arc::new(SharedSync::new(Arc::clone(&frame)));
             for mailbox in members.values() {
-                mailbox.push_group(group.clone(), Arc::clone(&state));
+                if mailbox.push_group(group.clone(), Arc::clone(&state)) == Push::First {
+                    self.filled.push(Arc::clone(mailbox));
+                }
             }
             return;
         }
-        let text = match self.encoded.take() {
-            Some((last, text)) if Arc::ptr_eq(&last, &frame) => text,
-            _ => frame.encode().into(),
+        let encoded = match self.encoded.take() {
+            Some((last, encoded)) if Arc::ptr_eq(&last, &frame) => encoded,
+            _ => encode(&frame),
         };
         for mailbox in members.values() {
-            mailbox.push_event(text.clone());
+            if mailbox.push_event(encoded.clone()) == Push::First {
+                self.filled.push(Arc::clone(mailbox));
+            }
         }
-        self.encoded = Some((frame, text));
+        self.encoded = Some((frame, encoded));
     }
 }

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::http::{Asked, HEAD_BYTES, Refusal, send};
-use crate::socket::Socket;
+use crate::socket::Opened;
 
 /// The capability that makes a client set TCP_NODELAY on its side.
 const CAPABILITIES: (&str, &str) = ("x-iii-capabilities", "tcp-nodelay");
@@ -61,7 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Upgrade<S> {
     }
 
     /// Makes it a WebSocket.
-    pub(crate) async fn accept(mut self, config: WebSocketConfig) -> Option<Socket<S>> {
+    pub(crate) async fn accept(mut self, config: WebSocketConfig) -> Option<Opened<S>> {
         let mut bytes = Vec::new();
         // It was made here, of what can be written.
         write_response(&mut bytes, &self.response).ok()?;
@@ -73,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Upgrade<S> {
             }
         }
         let Asked { stream, rest, .. } = self.asked;
-        Some(WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await)
+        Some(Opened { stream: stream.into_inner(), rest, config })
     }
 
     /// Answers with an HTTP error, and ends the connection.
@@ -124,7 +123,9 @@ fn respond(request: &Request, what_this_is: &'static str) -> Result<Response, Re
 mod tests {
     use futures_util::StreamExt as _;
     use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
     use crate::http::HEAD_FIELDS;
@@ -184,7 +185,9 @@ mod tests {
         let sent = [ASKS.as_bytes(), b"\x81\x82\0\0\0\0Hi\x81\x82\0\0"].concat();
         peer.write_all(&sent).await.expect("there is room");
         let upgrade = Upgrade::read(own, PATIENCE, "").await.expect("a handshake");
-        let mut socket = upgrade.accept(WebSocketConfig::default()).await.expect("it is open");
+        let Opened { stream, rest, config } =
+            upgrade.accept(WebSocketConfig::default()).await.expect("it is open");
+        let mut socket = WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await;
         peer.write_all(b"\0\0Ho").await.expect("there is room");
         for text in ["Hi", "Ho"] {
             let message = socket.next().await.expect("it is open").expect("a frame");

@@ -7,10 +7,12 @@ use headwater_core::Input;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::name::Target;
 use headwater_core::wire::stream::{Handshake, StreamError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use crate::backup::Wanted;
 use crate::mailbox::{SessionMailbox, WorkerMailbox};
+use crate::socket::Handed;
 
 /// What connections tell the engine.
 #[derive(Debug)]
@@ -52,11 +54,25 @@ impl Inbox {
         (Inbox { messages: sender, bytes: Arc::new(Semaphore::new(capacity as usize)), capacity }, receiver)
     }
 
-    /// Hands in a frame that was `bytes` long. One that is larger than the whole queue takes all of it.
-    pub(crate) async fn frame(&self, bytes: usize, input: Input) -> Result<(), Gone> {
+    /// Hands in a frame that was `bytes` long. One that is larger than the whole queue takes all of it. The message
+    /// comes back boxed if there is no room for it now.
+    pub(crate) fn frame(&self, bytes: usize, input: Input) -> Result<Handed, Gone> {
         let share = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.capacity);
-        let share = Arc::clone(&self.bytes).acquire_many_owned(share).await.map_err(|_| Gone)?;
-        self.send(Message::Input { input, share: Some(share) }).await
+        match (Arc::clone(&self.bytes).try_acquire_many_owned(share), self.messages.try_reserve()) {
+            (Ok(share), Ok(place)) => {
+                place.send(Message::Input { input, share: Some(share) });
+                Ok(Handed::Yes)
+            }
+            (Err(TryAcquireError::Closed), _) | (_, Err(TrySendError::Closed(()))) => Err(Gone),
+            _ => {
+                let inbox = self.clone();
+                Ok(Handed::Waits(Box::pin(async move {
+                    let share = inbox.bytes.acquire_many_owned(share).await.map_err(|_| Gone)?;
+                    let message = Message::Input { input, share: Some(share) };
+                    inbox.messages.send(message).await.map_err(|_| Gone)
+                })))
+            }
+        }
     }
 
     /// Hands in something small.

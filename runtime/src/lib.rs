@@ -13,6 +13,7 @@ pub mod config;
 mod connection;
 mod delivery;
 mod engine;
+mod frame;
 mod handshake;
 mod http;
 mod inbox;
@@ -22,5 +23,6 @@ mod progress;
 mod server;
 mod socket;
 pub mod store;
+mod wire;
 
 pub use server::{Recovery, ServeError, Started, serve};

@@ -1,43 +1,67 @@
 //! What waits to be sent on one connection, between the engine or a delivery shard, who put frames in and never
-//! wait, and the connection's own task, which takes them out.
+//! wait, and the connection's own task, which sends what its socket does not take at once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use headwater_core::call::Answer;
 use headwater_core::error::{CallError, code};
 use headwater_core::hub::{Outbox, Pushed};
 use headwater_core::name::{GroupPath, SubscriptionId};
+use headwater_core::store::State as Contents;
 use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
 use headwater_core::wire::worker::ToWorker;
-use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::frame;
+use crate::wire::Wire;
 
 /// A queue of frames to one peer.
 pub(crate) trait Queue {
     /// What is queued, not encoded yet where encoding is work: that is done by the connection's task.
-    type Frame: Into<Utf8Bytes>;
+    type Frame: Encode;
 
     fn pop(&mut self) -> Option<Self::Frame>;
+
+    /// Whether the next frame, if there is one, is encoded already.
+    fn is_prepared(&self) -> bool;
 
     fn is_empty(&self) -> bool;
 
     /// Whether so much waits that nothing more should be read from the peer.
     fn is_crowded(&self) -> bool;
+
+    /// Drops all that waits.
+    fn clear(&mut self);
 }
 
-/// A queue, and those who wait for it to change.
+/// What can be put on its way.
+pub(crate) trait Encode {
+    /// Does so, and tells how many bytes it has.
+    fn encode(self, wire: &mut Wire) -> usize;
+}
+
+/// A queue, the way from it to the socket, and the task that runs the connection.
+///
+/// `wire` is locked before `state`, and never the other way round.
 #[derive(Debug)]
 pub(crate) struct Mailbox<Q> {
     state: Mutex<State<Q>>,
-    /// There is something to send.
-    filled: Notify,
-    /// There may be room again.
-    emptied: Notify,
-    /// The queue has overflowed.
-    lagging: Notify,
+    wire: Mutex<Wire>,
+    /// The connection's task, when it waits for something here to change.
+    task: AtomicWaker,
+    opened: Instant,
+    /// When the peer last sent something, in milliseconds since it was opened.
+    read_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -45,23 +69,36 @@ struct State<Q> {
     queue: Q,
     /// Frames were taken out that may not have reached the socket.
     sending: bool,
+    /// The connection's task waits until all that was queued has left.
+    draining: bool,
     /// The engine has set aside what the peer sent, until the queue is not crowded.
     parked: bool,
     /// The core has let the peer in; one whose handshake does not wait for that is in anyway.
     admitted: bool,
+    /// It is in the shard's list of those that have something to send.
+    listed: bool,
     /// Closed to new frames.
     closed: bool,
     /// How to say goodbye once all that is queued was sent.
     closing: Option<CloseFrame>,
 }
 
-/// What the connection's task is to do next.
+/// How the sending on a connection ends.
 #[derive(Debug)]
-pub(crate) enum Next<F> {
-    Send(F),
-    /// Nothing is queued: what was sent must leave now.
-    Flush,
-    Close(CloseFrame),
+pub(crate) enum SendingEnded {
+    /// The socket takes nothing any more.
+    Gone,
+    /// All that was queued has left, and this is to be said.
+    Closing(CloseFrame),
+}
+
+/// How far a try to send came.
+enum Sent {
+    /// To the end of the queue, or to where the socket takes no more for now.
+    Enough,
+    /// To a frame that is to be encoded first.
+    Unprepared,
+    Ended(SendingEnded),
 }
 
 impl<Q: Queue> Mailbox<Q> {
@@ -70,15 +107,24 @@ impl<Q: Queue> Mailbox<Q> {
             state: Mutex::new(State {
                 queue,
                 sending: false,
+                draining: false,
                 parked: false,
                 admitted: false,
+                listed: false,
                 closed: false,
                 closing: None,
             }),
-            filled: Notify::new(),
-            emptied: Notify::new(),
-            lagging: Notify::new(),
+            wire: Mutex::default(),
+            task: AtomicWaker::new(),
+            opened: Instant::now(),
+            read_at: AtomicU64::new(0),
         }
+    }
+
+    /// Opens the way out, for as long as the guard lives.
+    pub(crate) fn attach(&self, socket: impl AsyncWrite + Send + Unpin + 'static) -> Attached<'_, Q> {
+        self.wire().attach(Box::new(socket));
+        Attached(self)
     }
 
     /// Takes no more frames, and closes the connection once all that is queued was sent.
@@ -90,46 +136,115 @@ impl<Q: Queue> Mailbox<Q> {
         state.closed = true;
         state.closing = Some(CloseFrame { code, reason: reason.into() });
         drop(state);
-        self.filled.notify_one();
+        self.task.wake();
     }
 
-    /// The next thing to do, without waiting for one. After [`Next::Flush`] comes [`Mailbox::flushed`].
-    pub(crate) fn next(&self) -> Next<Q::Frame> {
+    /// Takes no more frames, and drops what waits, but for a frame that was begun.
+    pub(crate) fn cut(&self) {
+        self.wire().cut();
         let mut state = self.state();
-        let crowded = state.queue.is_crowded();
-        match state.queue.pop() {
-            Some(frame) => {
-                state.sending = true;
-                if crowded && !state.queue.is_crowded() {
-                    self.emptied.notify_waiters();
-                }
-                Next::Send(frame)
-            }
-            None => match state.closing.take() {
-                Some(close) => Next::Close(close),
-                None => Next::Flush,
-            },
+        state.closed = true;
+        state.queue.clear();
+    }
+
+    /// Sends what is queued, to the end of the connection. For the connection's task alone.
+    pub(crate) fn poll_send(&self, cx: &Context<'_>) -> Poll<SendingEnded> {
+        self.task.register(cx.waker());
+        let mut wire = self.wire();
+        wire.set_task(cx.waker());
+        match self.send(&mut wire, true) {
+            Sent::Ended(ended) => Poll::Ready(ended),
+            Sent::Enough | Sent::Unprepared => Poll::Pending,
         }
     }
 
-    /// All that was taken out has left.
-    pub(crate) fn flushed(&self) {
-        self.state().sending = false;
-        self.emptied.notify_waiters();
+    /// Sends what was begun, and no more; ready when all of it has left, or nothing leaves any more.
+    pub(crate) fn poll_drain(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut wire = self.wire();
+        wire.set_task(cx.waker());
+        match wire.poll_send() {
+            Poll::Pending if !wire.has_failed() => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
     }
 
-    /// Waits until there is something to do but flushing.
-    pub(crate) async fn filled(&self) {
-        wait(&self.filled, || {
-            let state = self.state();
-            !state.queue.is_empty() || state.closing.is_some()
-        })
-        .await;
+    /// Puts what the WebSocket library wrote on its way, behind all that is there.
+    pub(crate) fn poll_push(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let pushed = self.wire().poll_push(cx, bytes);
+        // It is on the way of the task that calls this, and runs again to send it.
+        cx.waker().wake_by_ref();
+        pushed
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&self) {
+        let mut wire = self.wire();
+        // Else it is sent more than it takes already.
+        if wire.is_empty() {
+            wire.push(frame::PING);
+            drop(wire);
+            self.task.wake();
+        }
+    }
+
+    fn send(&self, wire: &mut Wire, encodes: bool) -> Sent {
+        loop {
+            match wire.poll_send() {
+                _ if wire.has_failed() => return Sent::Ended(SendingEnded::Gone),
+                Poll::Pending => return Sent::Enough,
+                Poll::Ready(()) => {}
+            }
+            let mut taken = 0;
+            while wire.has_room(taken) {
+                let mut state = self.state();
+                if !encodes && !state.queue.is_prepared() {
+                    return Sent::Unprepared;
+                }
+                let crowded = state.queue.is_crowded();
+                let Some(frame) = state.queue.pop() else {
+                    if wire.is_empty() {
+                        state.sending = false;
+                        let wakes = state.draining;
+                        let closing = if encodes { state.closing.take() } else { None };
+                        drop(state);
+                        if wakes {
+                            self.task.wake();
+                        }
+                        return closing
+                            .map_or(Sent::Enough, |close| Sent::Ended(SendingEnded::Closing(close)));
+                    }
+                    break;
+                };
+                state.sending = true;
+                let uncrowded = crowded && !state.queue.is_crowded();
+                drop(state);
+                if uncrowded {
+                    self.task.wake();
+                }
+                taken += frame.encode(wire);
+            }
+        }
+    }
+
+    /// The peer has sent something.
+    pub(crate) fn has_read(&self) {
+        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.read_at.store(since, Ordering::Relaxed);
+    }
+
+    /// When the peer last sent something; at first, when it came.
+    pub(crate) fn read_at(&self) -> Instant {
+        self.opened + Duration::from_millis(self.read_at.load(Ordering::Relaxed))
+    }
+
+    /// Since when the peer has not taken anything of what is on its way.
+    pub(crate) fn stuck_since(&self) -> Option<Instant> {
+        self.wire().stuck_since()
     }
 
     /// Waits until reading from the peer can go on.
     pub(crate) async fn uncrowded(&self) {
-        wait(&self.emptied, || !self.state().queue.is_crowded()).await;
+        self.wait(|| !self.state().queue.is_crowded()).await;
     }
 
     /// Whether what the peer has sent is to wait, because its answer would. Then [`Mailbox::unparked`] tells when
@@ -143,7 +258,7 @@ impl<Q: Queue> Mailbox<Q> {
 
     /// Waits until something was parked and the queue is not crowded any more.
     pub(crate) async fn unparked(&self) {
-        wait(&self.emptied, || {
+        self.wait(|| {
             let mut state = self.state();
             let unparked = state.parked && !state.queue.is_crowded();
             state.parked &= !unparked;
@@ -152,21 +267,31 @@ impl<Q: Queue> Mailbox<Q> {
         .await;
     }
 
+    /// Waits until `reached`. For the connection's task alone.
+    async fn wait(&self, reached: impl Fn() -> bool) {
+        std::future::poll_fn(|cx| {
+            self.task.register(cx.waker());
+            if reached() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State<Q>> {
         // Nothing that is done under this lock leaves it half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Waits until `reached`, looking again whenever notified.
-async fn wait(changed: &Notify, reached: impl Fn() -> bool) {
-    loop {
-        let mut notified = std::pin::pin!(changed.notified());
-        notified.as_mut().enable();
-        if reached() {
-            return;
-        }
-        notified.await;
+/// An open way out. It ends with this, and with it the socket.
+pub(crate) struct Attached<'a, Q: Queue>(&'a Mailbox<Q>);
+
+impl<Q: Queue> Drop for Attached<'_, Q> {
+    fn drop(&mut self) {
+        self.0.wire().detach();
     }
 }
 
@@ -265,8 +390,16 @@ impl Queue for WorkerQueue {
         Some(frame)
     }
 
+    fn is_prepared(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    fn clear(&mut self) {
+        while self.pop().is_some() {}
     }
 
     fn is_crowded(&self) -> bool {
@@ -284,17 +417,27 @@ impl Mailbox<WorkerQueue> {
         if !state.closed {
             state.queue.push(frame)?;
             drop(state);
-            self.filled.notify_one();
+            self.task.wake();
         }
         Ok(())
     }
 }
 
-impl From<WorkerFrame> for Utf8Bytes {
-    fn from(frame: WorkerFrame) -> Utf8Bytes {
-        frame.frame.encode().into()
+impl Encode for WorkerFrame {
+    fn encode(self, wire: &mut Wire) -> usize {
+        let frame = frame::text(|out| self.frame.encode_onto(out));
+        let bytes = frame.len();
+        if bytes > COPIED {
+            wire.push(frame);
+        } else {
+            wire.push_small(&frame);
+        }
+        bytes
     }
 }
+
+/// What is larger goes on its way without being copied behind others.
+const COPIED: usize = 4 << 10;
 
 /// Frames to a subscriber.
 #[derive(Debug)]
@@ -312,30 +455,42 @@ enum SnapshotOf {
 /// A frame to a subscriber.
 #[derive(Debug)]
 pub(crate) enum SessionFrame {
-    /// Small, and shared with all who get the same.
-    Encoded(Utf8Bytes),
-    /// For this subscriber alone, and possibly large.
-    Sync(Box<SyncFrame>),
-    /// A group's state, for all who are in its channel.
+    /// A whole frame, small, and shared with all who get the same.
+    Encoded(Bytes),
+    /// The state of a group or an item, possibly large, and shared with all who get the same.
     Shared(Arc<SharedSync>),
 }
 
-/// A group's state on its way to many: encoded by the first whose turn it is to send it, or, when newer state comes
+/// A state on its way to one or many: encoded by the first whose turn it is to send it, or, when newer state comes
 /// before that, by nobody.
 #[derive(Debug)]
 pub(crate) struct SharedSync {
     frame: Arc<ToSubscriber>,
-    text: OnceLock<Utf8Bytes>,
+    encoded: OnceLock<Bytes>,
 }
 
 impl SharedSync {
     pub(crate) fn new(frame: Arc<ToSubscriber>) -> SharedSync {
-        SharedSync { frame, text: OnceLock::new() }
+        SharedSync { frame, encoded: OnceLock::new() }
     }
 
-    fn text(&self) -> Utf8Bytes {
-        self.text.get_or_init(|| self.frame.encode().into()).clone()
+    /// Whether it is what `other` tells: the same moment of the same history. What a worker listed has no moments.
+    pub(crate) fn is_same(&self, other: &SyncFrame) -> bool {
+        let ToSubscriber::Sync(this) = &*self.frame else { return false };
+        let moment = |frame: &SyncFrame| (frame.state.revision, frame.state.stamp, frame.epoch);
+        this.target == other.target
+            && moment(this) == moment(other)
+            && !matches!(other.state.state, Contents::Listed(_))
     }
+
+    fn encoded(&self) -> Bytes {
+        self.encoded.get_or_init(|| encode(&self.frame)).clone()
+    }
+}
+
+/// A frame to subscribers, ready to be sent.
+pub(crate) fn encode(frame: &ToSubscriber) -> Bytes {
+    frame::text(|out| frame.encode_onto(out))
 }
 
 pub(crate) type SessionMailbox = Mailbox<SessionQueue>;
@@ -358,8 +513,19 @@ impl Queue for SessionQueue {
         self.0.pop()
     }
 
+    fn is_prepared(&self) -> bool {
+        match self.0.front() {
+            Some(SessionFrame::Shared(state)) => state.encoded.get().is_some(),
+            Some(SessionFrame::Encoded(_)) | None => true,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    fn clear(&mut self) {
+        while self.0.pop().is_some() {}
     }
 
     fn is_crowded(&self) -> bool {
@@ -369,47 +535,80 @@ impl Queue for SessionQueue {
     }
 }
 
+/// Whether a mailbox is to be handed to [`Mailbox::deliver`] once everything is pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Push {
+    /// It has something to send, and nobody knows that yet.
+    First,
+    /// Somebody knows.
+    Again,
+}
+
 impl Mailbox<SessionQueue> {
-    pub(crate) fn push_event(&self, text: Utf8Bytes) {
-        self.push_with(|outbox| outbox.push_event(text.len(), SessionFrame::Encoded(text)));
+    pub(crate) fn push_event(&self, frame: Bytes) -> Push {
+        self.push_with(|outbox| outbox.push_event(frame.len(), SessionFrame::Encoded(frame)))
     }
 
-    pub(crate) fn push_sync(&self, subscription: SubscriptionId, frame: SyncFrame) {
+    /// Queues the state that a subscription starts from.
+    pub(crate) fn push_sync(&self, subscription: SubscriptionId, state: Arc<SharedSync>) -> Push {
         self.push_with(|outbox| {
-            outbox.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Sync(Box::new(frame)))
-        });
+            outbox.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Shared(state))
+        })
     }
 
     /// Queues a group's state that is broadcast.
-    pub(crate) fn push_group(&self, group: GroupPath, state: Arc<SharedSync>) {
-        self.push_with(|outbox| outbox.push_snapshot(SnapshotOf::Group(group), SessionFrame::Shared(state)));
+    pub(crate) fn push_group(&self, group: GroupPath, state: Arc<SharedSync>) -> Push {
+        self.push_with(|outbox| outbox.push_snapshot(SnapshotOf::Group(group), SessionFrame::Shared(state)))
     }
 
-    pub(crate) fn push_notice(&self, text: Utf8Bytes) {
+    pub(crate) fn push_notice(&self, frame: Bytes) -> Push {
         self.push_with(|outbox| {
-            outbox.push_notice(SessionFrame::Encoded(text));
+            outbox.push_notice(SessionFrame::Encoded(frame));
             Pushed::Queued
-        });
+        })
     }
 
-    fn push_with(&self, push: impl FnOnce(&mut Outbox<SnapshotOf, SessionFrame>) -> Pushed) {
+    fn push_with(&self, push: impl FnOnce(&mut Outbox<SnapshotOf, SessionFrame>) -> Pushed) -> Push {
         let mut state = self.state();
         if state.closed {
-            return;
+            return Push::Again;
         }
-        let pushed = push(&mut state.queue.0);
-        drop(state);
-        match pushed {
-            Pushed::Queued => self.filled.notify_one(),
-            Pushed::Overflowed => self.lagging.notify_waiters(),
+        match push(&mut state.queue.0) {
+            Pushed::Queued => {
+                if !std::mem::replace(&mut state.listed, true) {
+                    return Push::First;
+                }
+            }
+            Pushed::Overflowed => {
+                drop(state);
+                self.task.wake();
+            }
             Pushed::Dropped => {}
+        }
+        Push::Again
+    }
+
+    /// Sends what the socket takes at once and needs no work, without the connection's task. The rest is the task's.
+    pub(crate) fn deliver(&self) {
+        self.state().listed = false;
+        let mut wire = match self.wire.try_lock() {
+            Ok(wire) => wire,
+            Err(TryLockError::Poisoned(wire)) => wire.into_inner(),
+            // The task is sending, and may have looked at the queue already.
+            Err(TryLockError::WouldBlock) => return self.task.wake(),
+        };
+        if wire.is_open()
+            && let Sent::Unprepared | Sent::Ended(_) = self.send(&mut wire, false)
+        {
+            self.task.wake();
         }
     }
 
     /// Lets the peer in, whose handshake waits.
     pub(crate) fn admit(&self) {
         self.state().admitted = true;
-        self.filled.notify_one();
+        self.task.wake();
     }
 
     /// Waits until the core has let the peer in, or else, as an error, with which code it is to be closed.
@@ -418,7 +617,7 @@ impl Mailbox<SessionQueue> {
             let State { admitted, closing, .. } = &*self.state();
             if *admitted { Some(Ok(())) } else { closing.as_ref().map(|close| Err(close.code)) }
         };
-        wait(&self.filled, || answer().is_some()).await;
+        self.wait(|| answer().is_some()).await;
         // Neither is ever taken back before the connection is served.
         answer().unwrap_or(Err(CloseCode::Error))
     }
@@ -432,38 +631,45 @@ impl Mailbox<SessionQueue> {
     /// between two looks it can be resumed and overflow again.
     pub(crate) async fn overflowed(&self, known: u64) -> u64 {
         let overflows = || self.state().queue.0.overflows();
-        wait(&self.lagging, || overflows() > known).await;
+        self.wait(|| overflows() > known).await;
         overflows()
     }
 
     /// Waits until all that was queued has left.
     pub(crate) async fn drained(&self) {
-        wait(&self.emptied, || {
-            let state = self.state();
-            state.queue.is_empty() && !state.sending
+        self.wait(|| {
+            let mut state = self.state();
+            state.draining = state.sending || !state.queue.is_empty();
+            !state.draining
         })
         .await;
     }
 }
 
-impl From<SessionFrame> for Utf8Bytes {
-    fn from(frame: SessionFrame) -> Utf8Bytes {
-        match frame {
-            SessionFrame::Encoded(text) => text,
-            SessionFrame::Sync(sync) => ToSubscriber::Sync(*sync).encode().into(),
-            SessionFrame::Shared(state) => state.text(),
-        }
+impl Encode for SessionFrame {
+    fn encode(self, wire: &mut Wire) -> usize {
+        let frame = match self {
+            SessionFrame::Encoded(frame) => frame,
+            SessionFrame::Shared(state) => state.encoded(),
+        };
+        let bytes = frame.len();
+        wire.push(frame);
+        bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
     use headwater_core::json::Json;
     use headwater_core::log::Revision;
     use headwater_core::name::{GroupName, StreamName, Target};
     use headwater_core::rng::Uuid;
     use headwater_core::store::{Durable, Snapshot, State};
     use headwater_core::time::Stamp;
+    use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
 
@@ -482,37 +688,114 @@ mod tests {
         Arc::new(SharedSync::new(Arc::new(frame)))
     }
 
-    #[test]
-    fn a_groups_state_that_newer_state_replaces_is_never_encoded() {
+    /// All that a mailbox sends for now, as its peer gets it.
+    async fn sent<Q: Queue>(mailbox: &Mailbox<Q>) -> Vec<u8> {
+        let (mut peer, own) = duplex(1 << 20);
+        let attached = mailbox.attach(own);
+        let pending = poll_fn(|cx| Poll::Ready(mailbox.poll_send(cx).is_pending())).await;
+        assert!(pending, "it is not closed");
+        drop(attached);
+        let mut sent = Vec::new();
+        peer.read_to_end(&mut sent).await.expect("it is there");
+        sent
+    }
+
+    fn event(text: &str) -> Bytes {
+        frame::text(|out| out.push_str(text))
+    }
+
+    #[tokio::test]
+    async fn a_groups_state_that_newer_state_replaces_is_never_encoded() {
         let mailbox = Mailbox::new(SessionQueue::new(1_000));
         let (older, newer) = (state(1), state(2));
-        mailbox.push_group(group(), Arc::clone(&older));
-        mailbox.push_group(group(), Arc::clone(&newer));
-        let Next::Send(frame) = mailbox.next() else { panic!("a state waits") };
-        assert!(Utf8Bytes::from(frame).contains("\"revision\":2"));
-        assert!(matches!(mailbox.next(), Next::Flush));
-        assert!(older.text.get().is_none() && newer.text.get().is_some());
+        assert_eq!(mailbox.push_group(group(), Arc::clone(&older)), Push::First);
+        assert_eq!(mailbox.push_group(group(), Arc::clone(&newer)), Push::Again);
+        assert_eq!(sent(&mailbox).await, newer.encoded());
+        assert!(older.encoded.get().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_delivered_leaves_at_once_but_for_what_must_be_encoded_first() {
+        let mailbox = Mailbox::new(SessionQueue::new(1_000));
+        let (mut peer, own) = duplex(1_000);
+        let _attached = mailbox.attach(own);
+        let task = Context::from_waker(Waker::noop());
+        assert!(mailbox.poll_send(&task).is_pending());
+
+        let [one, two] = ["one", "two"].map(event);
+        assert_eq!(mailbox.push_event(one.clone()), Push::First);
+        let state = state(1);
+        assert_eq!(mailbox.push_group(group(), Arc::clone(&state)), Push::Again);
+        assert_eq!(mailbox.push_event(two.clone()), Push::Again);
+        mailbox.deliver();
+        assert!(state.encoded.get().is_none(), "that is the work of the connection's task");
+        assert!(mailbox.poll_send(&task).is_pending());
+        let expected = [one, state.encoded(), two].concat();
+        let mut got = vec![0; expected.len()];
+        peer.read_exact(&mut got).await.expect("all of it");
+        assert_eq!(got, expected);
+
+        let three = event("three");
+        assert_eq!(mailbox.push_event(three.clone()), Push::First);
+        mailbox.deliver();
+        let mut got = vec![0; three.len()];
+        peer.read_exact(&mut got).await.expect("without the task");
+        assert_eq!(got, three);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_slow_peer_can_be_dropped_and_what_was_begun_leaves() {
+        let mailbox = Mailbox::new(SessionQueue::new(1_000));
+        let (mut peer, own) = duplex(7);
+        let _attached = mailbox.attach(own);
+        let task = Context::from_waker(Waker::noop());
+        assert!(mailbox.poll_send(&task).is_pending());
+        let [one, two] = ["first", "second"].map(event);
+        for frame in [&two, &one, &two] {
+            let _ = mailbox.push_event(frame.clone());
+        }
+        mailbox.deliver();
+        let queued_behind = mailbox.push_event(one);
+        assert_eq!(queued_behind, Push::First);
+        mailbox.cut();
+        let mut got = Vec::new();
+        while got.len() < two.len() {
+            peer.read_buf(&mut got).await.expect("it is open");
+            assert!(mailbox.poll_drain(&task).is_ready());
+        }
+        assert_eq!(got, two);
+        assert_eq!(mailbox.push_event(two), Push::Again, "it takes nothing any more");
+        assert!(mailbox.state().queue.is_empty());
     }
 
     #[tokio::test]
     async fn a_peer_is_let_in_or_closed_whatever_is_queued() {
         let refused = Mailbox::new(SessionQueue::new(1_000));
-        refused.push_notice("queued".into());
+        let _ = refused.push_notice("queued".into());
         let refusing = async { refused.close(CloseCode::Policy, "unauthorized") };
         assert_eq!(tokio::join!(refused.admission(), refusing).0, Err(CloseCode::Policy));
-        assert!(matches!(refused.next(), Next::Send(_)));
 
         let admitted = Mailbox::new(SessionQueue::new(1_000));
         let admitting = async {
-            admitted.push_notice("queued".into());
+            let _ = admitted.push_notice(event("queued"));
             tokio::task::yield_now().await;
             admitted.admit();
         };
         assert_eq!(tokio::join!(admitted.admission(), admitting).0, Ok(()));
         admitted.close(CloseCode::Policy, "unauthorized");
         assert_eq!(admitted.admission().await, Ok(()), "it was let in first");
-        assert!(matches!(admitted.next(), Next::Send(_)));
-        assert!(matches!(admitted.next(), Next::Close(_)));
+        let (mut peer, own) = duplex(100);
+        let attached = admitted.attach(own);
+        let Poll::Ready(SendingEnded::Closing(close)) =
+            admitted.poll_send(&Context::from_waker(Waker::noop()))
+        else {
+            panic!("all was sent")
+        };
+        assert_eq!(close.code, CloseCode::Policy);
+        drop(attached);
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).await.expect("what was queued");
+        assert_eq!(got, event("queued"));
     }
 
     fn returned(bytes: usize) -> ToWorker {
@@ -524,22 +807,14 @@ mod tests {
         }
     }
 
-    fn next(mailbox: &WorkerMailbox) -> String {
-        match mailbox.next() {
-            Next::Send(frame) => Utf8Bytes::from(frame).to_string(),
-            other => panic!("a frame waits, not {other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_was_returned_and_finds_no_room_is_answered_with_overloaded() {
+    #[tokio::test]
+    async fn what_was_returned_and_finds_no_room_is_answered_with_overloaded() {
         let mailbox = Mailbox::new(WorkerQueue::new(20_000));
         mailbox.push(returned(9_000)).expect("it is no call");
         mailbox.push(returned(9_000)).expect("it is no call");
-        assert!(next(&mailbox).contains("\"result\":1"));
-        assert!(next(&mailbox).contains("\"code\":\"overloaded\""));
-        mailbox.push(returned(9_000)).expect("it is no call");
-        assert!(next(&mailbox).contains("\"result\":1"), "there is room again");
+        let text = String::from_utf8_lossy(&sent(&mailbox).await).into_owned();
+        assert_eq!(text.matches("\"result\":1").count(), 1);
+        assert_eq!(text.matches("\"code\":\"overloaded\"").count(), 1);
     }
 
     #[tokio::test]
@@ -550,7 +825,7 @@ mod tests {
         assert!(mailbox.park());
         let leaving = async {
             tokio::task::yield_now().await;
-            next(&mailbox);
+            sent(&mailbox).await;
         };
         tokio::join!(mailbox.unparked(), mailbox.uncrowded(), leaving);
         assert!(!mailbox.park());

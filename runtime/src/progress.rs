@@ -52,6 +52,11 @@ impl<S> Counted<S> {
     pub(crate) fn new(stream: S) -> Counted<S> {
         Counted { stream, read: Moved::default(), written: Moved::default() }
     }
+
+    /// The connection, not counted any more.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {

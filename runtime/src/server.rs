@@ -11,6 +11,7 @@ use std::time::Duration;
 use headwater_core::Core;
 use headwater_core::key::{SessionKey, WorkerKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use crate::backup::Exports;
@@ -138,7 +139,9 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let (delivery, deliveries) = mpsc::channel(DELIVERY_QUEUE);
     let (ask_to_stop, stop) = oneshot::channel();
     let (stopped, all_answered) = oneshot::channel();
-    platform.spawn(vital.guard("delivery", Shard::default().run(deliveries)));
+    // It goes on to the next socket where tokio's budget would have it stop within a batch; it yields after each.
+    let delivering = unconstrained(Shard::default().run(deliveries));
+    platform.spawn(vital.guard("delivery", delivering));
     let channels = Channels { inbox: messages, store, delivery, stop, stopped };
     let engine = Engine::new(platform.clone(), core, channels, config.net.commit_backlog_bytes);
     platform.spawn_thread("core", vital.guard("core", engine.run()))?;
@@ -328,12 +331,12 @@ impl<P: Platform> Port<P> {
         mut listener: L,
         most: usize,
         who: &'static str,
-        serve: impl Fn(L::Stream, SocketAddr, u64, Shared) -> F + Send + 'static,
+        serve: impl Fn(L::Stream, SocketAddr, u64, Shared) -> F + Send + Sync + 'static,
     ) where
         L: Listener,
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(most));
+        let (places, serve) = (Arc::new(Semaphore::new(most)), Arc::new(serve));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -355,10 +358,10 @@ impl<P: Platform> Port<P> {
                 continue;
             };
             let key = self.keys.fetch_add(1, Ordering::Relaxed);
-            let connection = serve(stream, peer, key, self.shared.clone());
-            let open = self.open.clone();
+            let (serve, shared, open) = (Arc::clone(&serve), self.shared.clone(), self.open.clone());
+            // Made where it is awaited: handed on, it would take its room twice.
             self.platform.spawn(async move {
-                connection.await;
+                serve(stream, peer, key, shared).await;
                 drop((place, open));
             });
         }

@@ -1,21 +1,24 @@
 //! One WebSocket connection's life: frames in and out, signs of life, the end.
 
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::config::NetConfig;
 use crate::inbox::Gone;
-use crate::mailbox::{Mailbox, Next, Queue};
-use crate::progress::{Counted, Moved};
+use crate::mailbox::{Attached, Mailbox, Queue, SendingEnded};
 
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,7 @@ pub(crate) struct Timing {
     pub(crate) handshake: Duration,
     ping: Duration,
     pub(crate) idle: Duration,
+    slow: Duration,
 }
 
 impl Timing {
@@ -31,6 +35,7 @@ impl Timing {
             handshake: Duration::from_millis(config.handshake_timeout_ms),
             ping: Duration::from_millis(config.ping_interval_ms),
             idle: Duration::from_millis(config.idle_timeout_ms),
+            slow: Duration::from_millis(config.slow_timeout_ms),
         }
     }
 }
@@ -45,46 +50,116 @@ pub(crate) const STOPPING: (CloseCode, &str) = (CloseCode::Away, "the server is 
 pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSocketConfig {
     let mut config = WebSocketConfig::default();
     config.read_buffer_size = read_buffer;
-    config.write_buffer_size = 16 << 10;
+    // Whatever the library writes goes on its way at once, and whole.
+    config.write_buffer_size = 0;
     config.max_message_size = Some(max_message);
     config.max_frame_size = Some(max_message);
     config
 }
 
-/// A WebSocket that tells whether bytes move on it.
-pub(crate) type Socket<S> = WebSocketStream<Counted<S>>;
+/// A connection whose handshake was answered.
+pub(crate) struct Opened<S> {
+    pub(crate) stream: S,
+    /// What the peer sent right behind its handshake.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) config: WebSocketConfig,
+}
 
-/// What is done with the frames of a peer. Waiting here stops reading from its socket.
+/// What the WebSocket library reads from and writes to: the socket's one half, and the mailbox, where what it writes
+/// (answers to pings, the goodbye) gets in line with the frames that are sent without it.
+#[derive(Debug)]
+struct Port<S, Q> {
+    reads: ReadHalf<S>,
+    mailbox: Arc<Mailbox<Q>>,
+}
+
+impl<S: AsyncRead, Q: Queue> AsyncRead for Port<S, Q> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.reads).poll_read(cx, buffer);
+        if polled.is_ready() {
+            self.mailbox.has_read();
+        }
+        polled
+    }
+}
+
+impl<S, Q: Queue> AsyncWrite for Port<S, Q> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.mailbox.poll_push(cx, bytes).map_ok(|()| bytes.len())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The socket is let go of with the mailbox's half of it.
+        Poll::Ready(Ok(()))
+    }
+}
+
+type Socket<S, Q> = WebSocketStream<Port<S, Q>>;
+
+/// What is done with the frames of a peer.
 pub(crate) trait Receive {
-    /// A text frame, or a binary one that is UTF-8.
-    async fn frame(&mut self, text: Utf8Bytes) -> Result<(), Gone>;
+    /// Hands in a text frame, or a binary one that is UTF-8. Gives back what could not be handed in at once.
+    fn frame(&mut self, text: &Utf8Bytes) -> Result<Handed, Gone>;
+}
+
+/// Whether a frame was handed in.
+pub(crate) enum Handed {
+    Yes,
+    /// It waits for room. Waiting here stops reading from the socket. Rare, so it is kept apart from what each
+    /// connection takes.
+    Waits(Pin<Box<dyn Future<Output = Result<(), Gone>> + Send>>),
 }
 
 /// Runs a connection to its end: hands frames to `receive`, sends what `mailbox` gives.
 pub(crate) async fn run<S, Q>(
-    socket: Socket<S>,
-    mailbox: &Mailbox<Q>,
+    opened: Opened<S>,
+    mailbox: &Arc<Mailbox<Q>>,
     timing: &Timing,
     receive: &mut impl Receive,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     Q: Queue,
 {
-    let (read_bytes, written_bytes) = (socket.get_ref().read.clone(), socket.get_ref().written.clone());
-    let (mut sink, mut stream) = socket.split();
+    let (mut socket, _attached) = open(opened, mailbox).await;
     let ended = {
-        let reading = read(&mut stream, &read_bytes, mailbox, timing, receive);
-        let writing = write(&mut sink, &written_bytes, mailbox, timing);
+        let sending = poll_fn(|cx| mailbox.poll_send(cx));
+        let reading = read(&mut socket, mailbox, receive);
+        let watching = watch(mailbox, timing);
         tokio::select! {
             biased;
-            ended = writing => ended,
+            ended = sending => match ended {
+                SendingEnded::Gone => Ended::Gone,
+                SendingEnded::Closing(close) => Ended::Closing(close),
+            },
             ended = reading => ended,
+            ended = watching => ended,
         }
     };
     if let Ended::Closing(close) = ended {
         // A peer that does not answer in time is left alone.
-        let _ = timeout(CLOSE_TIMEOUT, finish(sink, stream, close)).await;
+        let _ = timeout(CLOSE_TIMEOUT, Box::pin(finish(socket, mailbox, close))).await;
     }
+}
+
+/// The socket's two ways.
+async fn open<S, Q>(opened: Opened<S>, mailbox: &Arc<Mailbox<Q>>) -> (Box<Socket<S, Q>>, Attached<'_, Q>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Q: Queue,
+{
+    let Opened { stream, rest, config } = opened;
+    let (reads, writes) = tokio::io::split(stream);
+    let attached = mailbox.attach(writes);
+    let port = Port { reads, mailbox: Arc::clone(mailbox) };
+    (Box::new(WebSocketStream::from_partially_read(port, rest, Role::Server, Some(config)).await), attached)
 }
 
 /// How a connection ends.
@@ -95,24 +170,14 @@ enum Ended {
     Closing(CloseFrame),
 }
 
-async fn read<S, Q>(
-    stream: &mut SplitStream<Socket<S>>,
-    moved: &Moved,
-    mailbox: &Mailbox<Q>,
-    timing: &Timing,
-    receive: &mut impl Receive,
-) -> Ended
+async fn read<S, Q>(socket: &mut Socket<S, Q>, mailbox: &Mailbox<Q>, receive: &mut impl Receive) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
     Q: Queue,
 {
     loop {
         mailbox.uncrowded().await;
-        let message = match moved.or_stalled(timing.idle, stream.next()).await {
-            Some(Some(message)) => message,
-            Some(None) => return Ended::Gone,
-            None => return closing(CloseCode::Policy, "no sign of life for too long"),
-        };
+        let Some(message) = socket.next().await else { return Ended::Gone };
         let text = match message {
             Ok(Message::Text(text)) => text,
             // Binary JSON is taken like text; anything else in a binary frame is no frame at all.
@@ -125,9 +190,38 @@ where
             Ok(Message::Close(_)) => continue,
             Err(error) => return ended_by(&error),
         };
-        if receive.frame(text).await.is_err() {
+        let handed = match receive.frame(&text) {
+            Ok(Handed::Yes) => Ok(()),
+            Ok(Handed::Waits(waits)) => waits.await,
+            Err(Gone) => Err(Gone),
+        };
+        if handed.is_err() {
             return closing(STOPPING.0, STOPPING.1);
         }
+    }
+}
+
+/// Looks for signs of life, and asks for them. Ends when there was none for too long.
+async fn watch<Q: Queue>(mailbox: &Mailbox<Q>, timing: &Timing) -> Ended {
+    let mut ping_at = Instant::now() + timing.ping;
+    loop {
+        let idle_at = mailbox.read_at() + timing.idle;
+        let stuck_since = mailbox.stuck_since();
+        let slow_at = stuck_since.unwrap_or_else(Instant::now) + timing.slow;
+        let now = Instant::now();
+        if idle_at <= now {
+            return closing(CloseCode::Policy, "no sign of life for too long");
+        }
+        if slow_at <= now {
+            tracing::warn!("a peer is disconnected: it has read nothing for too long");
+            mailbox.cut();
+            return closing(CloseCode::Again, "nothing was read for too long");
+        }
+        if ping_at <= now {
+            ping_at = now + timing.ping;
+            mailbox.ping();
+        }
+        sleep_until(ping_at.min(idle_at).min(slow_at)).await;
     }
 }
 
@@ -156,76 +250,27 @@ fn ended_by(error: &Error) -> Ended {
     }
 }
 
-async fn write<S, Q>(
-    sink: &mut SplitSink<Socket<S>, Message>,
-    moved: &Moved,
-    mailbox: &Mailbox<Q>,
-    timing: &Timing,
-) -> Ended
+/// Says goodbye and waits for the peer to do the same. What it still sends is read and dropped: else the system would
+/// answer it with a reset that can overtake the goodbye.
+async fn finish<S, Q>(mut socket: Box<Socket<S, Q>>, mailbox: &Mailbox<Q>, close: CloseFrame)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     Q: Queue,
 {
-    let mut ping_at = Instant::now() + timing.ping;
-    loop {
-        let ping = Instant::now() >= ping_at;
-        if ping {
-            ping_at = Instant::now() + timing.ping;
-        }
-        // A peer that takes nothing for as long as it may be silent is as good as gone.
-        let sent = if ping {
-            moved.or_stalled(timing.idle, sink.feed(Message::Ping(Bytes::new()))).await
-        } else {
-            match mailbox.next() {
-                Next::Send(frame) => {
-                    moved.or_stalled(timing.idle, sink.feed(Message::Text(frame.into()))).await
-                }
-                Next::Close(close) => return Ended::Closing(close),
-                Next::Flush => {
-                    let flushed = moved.or_stalled(timing.idle, sink.flush()).await;
-                    mailbox.flushed();
-                    if matches!(flushed, Some(Ok(()))) {
-                        // Either way there is something to do now.
-                        let _ = timeout_at(ping_at, mailbox.filled()).await;
-                    }
-                    flushed
-                }
-            }
-        };
-        match sent {
-            Some(Ok(())) => {}
-            Some(Err(_)) => return Ended::Gone,
-            None => {
-                tracing::warn!("a peer is disconnected: it has read nothing for too long");
-                return Ended::Gone;
-            }
-        }
-    }
-}
-
-/// Says goodbye and waits for the peer to do the same. What it still sends is read and dropped: else the system would
-/// answer it with a reset that can overtake the goodbye.
-async fn finish<S>(
-    mut sink: SplitSink<Socket<S>, Message>,
-    mut stream: SplitStream<Socket<S>>,
-    close: CloseFrame,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if sink.send(Message::Close(Some(close))).await.is_err() {
+    if socket.send(Message::Close(Some(close))).await.is_err() {
         return;
     }
-    let mut answered = false;
-    while let Some(message) = stream.next().await {
-        answered |= matches!(message, Ok(Message::Close(_)));
-    }
-    if answered {
-        return;
-    }
-    // After a violation the library reads no more, so there is no telling where the peer's goodbye is.
-    if let Ok(mut socket) = sink.reunite(stream) {
-        drop_rest(socket.get_mut()).await;
-    }
+    let answered = async {
+        let mut answered = false;
+        while let Some(message) = socket.next().await {
+            answered |= matches!(message, Ok(Message::Close(_)));
+        }
+        if !answered {
+            // After a violation the library reads no more, so there is no telling where the peer's goodbye is.
+            drop_rest(&mut socket.get_mut().reads).await;
+        }
+    };
+    tokio::join!(poll_fn(|cx| mailbox.poll_drain(cx)), answered);
 }
 
 /// Reads and drops what a peer sends, until it has no more to send.

@@ -105,6 +105,14 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.frames.push_back(Frame::Notice(frame));
     }
 
+    /// The next frame to send, which stays.
+    pub fn front(&self) -> Option<&F> {
+        self.frames.iter().find_map(|frame| match frame {
+            Frame::Event { frame, .. } | Frame::Snapshot { frame, .. } | Frame::Notice(frame) => Some(frame),
+            Frame::Replaced => None,
+        })
+    }
+
     /// The next frame to send.
     pub fn pop(&mut self) -> Option<F> {
         loop {

@@ -285,10 +285,16 @@ impl ToSubscriber {
     /// The frame's text. The same for every subscriber, so it is made once an event.
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(256);
+        self.encode_onto(&mut out);
+        out
+    }
+
+    /// Appends the frame's text.
+    pub fn encode_onto(&self, out: &mut String) {
         match self {
-            ToSubscriber::Event(event) => push_event(&mut out, event, "sync"),
+            ToSubscriber::Event(event) => push_event(out, event, "sync"),
             ToSubscriber::Sync(sync) => {
-                push_start(&mut out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
+                push_start(out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
                 out.push_str(r#"{"type":"sync","data":"#);
                 match &sync.state.state {
                     State::Listed(items) => out.push_str(items.as_str()),
@@ -296,31 +302,30 @@ impl ToSubscriber {
                     // A null in the list would kill clients that read the ids of its items.
                     State::Group(items) => {
                         let items = items.iter().filter(|item| !item.value.is_null());
-                        push_array(&mut out, items, |out, item| out.push_str(item.value.as_str()));
+                        push_array(out, items, |out, item| out.push_str(item.value.as_str()));
                     }
                 }
                 out.push('}');
-                push_key(&mut out, "revision");
+                push_key(out, "revision");
                 out.push_str(&sync.state.revision.0.to_string());
-                push_text_member(&mut out, "epoch", &sync.epoch.to_string());
+                push_text_member(out, "epoch", &sync.epoch.to_string());
             }
             ToSubscriber::Error(error) => {
                 let [stream, group, item] = &error.names;
-                push_names(&mut out, 0, stream.as_deref().unwrap_or(""), group.as_deref().unwrap_or(""));
-                push_item(&mut out, item.as_deref());
-                push_key(&mut out, "event");
+                push_names(out, 0, stream.as_deref().unwrap_or(""), group.as_deref().unwrap_or(""));
+                push_item(out, item.as_deref());
+                push_key(out, "event");
                 out.push_str(r#"{"type":"error","error":{"code":"#);
-                push_string(&mut out, error.code);
-                push_text_member(&mut out, "message", &error.message);
+                push_string(out, error.code);
+                push_text_member(out, "message", &error.message);
                 out.push_str("}}");
             }
             ToSubscriber::Unauthorized { target, at } => {
-                push_start(&mut out, Stamp(at.0), &target.group, target.item.as_ref());
+                push_start(out, Stamp(at.0), &target.group, target.item.as_ref());
                 out.push_str(r#"{"type":"unauthorized"}"#);
             }
         }
         out.push('}');
-        out
     }
 }
 

@@ -90,6 +90,8 @@ pub struct NetConfig {
     pub ping_interval_ms: u64,
     /// After how long without a sign of life a connection is closed, in milliseconds. Default 60 s.
     pub idle_timeout_ms: u64,
+    /// After how long a connection is closed that takes nothing of what waits for it, in milliseconds. Default 60 s.
+    pub slow_timeout_ms: u64,
     /// How long a new connection may take for its WebSocket handshake, in milliseconds. Default 10 s.
     pub handshake_timeout_ms: u64,
 }
@@ -127,6 +129,7 @@ impl Default for NetConfig {
             commit_backlog_bytes: 32 << 20,
             ping_interval_ms: 20_000,
             idle_timeout_ms: 60_000,
+            slow_timeout_ms: 60_000,
             handshake_timeout_ms: 10_000,
         }
     }

@@ -141,6 +141,7 @@ fn read_timeouts(section: &Section, config: &mut Config) -> Result<(), ConfigErr
         ("gate_grace_ms", &mut core.gate_grace_ms, 0),
         ("ping_interval_ms", &mut net.ping_interval_ms, 1),
         ("idle_timeout_ms", &mut net.idle_timeout_ms, 1),
+        ("slow_timeout_ms", &mut net.slow_timeout_ms, 1),
         ("handshake_timeout_ms", &mut net.handshake_timeout_ms, 1),
     ];
     section.only(&timeouts.each_ref().map(|(key, ..)| *key))?;

@@ -138,6 +138,7 @@ impl Setting {
         config.net.commit_backlog_bytes = self.commit_backlog_bytes;
         config.net.ping_interval_ms = 500;
         config.net.idle_timeout_ms = 2_000;
+        config.net.slow_timeout_ms = 2_000;
         config.net.handshake_timeout_ms = 1_000;
         config
     }

@@ -76,54 +76,60 @@ impl ToWorker {
     /// The frame's text.
     pub fn encode(&self) -> String {
         let mut out = String::with_capacity(192);
+        self.encode_onto(&mut out);
+        out
+    }
+
+    /// Appends the frame's text.
+    pub fn encode_onto(&self, out: &mut String) {
         match self {
             ToWorker::Registered { worker_id, reattach_token } => {
                 out.push_str(r#"{"type":"workerregistered""#);
-                push_text_member(&mut out, "worker_id", &worker_id.to_string());
-                push_text_member(&mut out, "reattach_token", reattach_token);
+                push_text_member(out, "worker_id", &worker_id.to_string());
+                push_text_member(out, "reattach_token", reattach_token);
             }
             ToWorker::Invoke { invocation_id, function_id, payload } => {
                 out.push_str(r#"{"type":"invokefunction""#);
                 if let Some(id) = invocation_id {
-                    push_text_member(&mut out, "invocation_id", &id.to_string());
+                    push_text_member(out, "invocation_id", &id.to_string());
                 }
-                push_text_member(&mut out, "function_id", function_id.as_str());
-                push_key(&mut out, "data");
+                push_text_member(out, "function_id", function_id.as_str());
+                push_key(out, "data");
                 match &payload.data {
                     PayloadData::Json(data) => out.push_str(data.as_str()),
-                    PayloadData::Event { event, skipped } => push_trigger_event(&mut out, event, *skipped),
+                    PayloadData::Event { event, skipped } => push_trigger_event(out, event, *skipped),
                 }
                 for (key, text) in [("traceparent", &payload.traceparent), ("baggage", &payload.baggage)] {
                     if let Some(text) = text {
-                        push_text_member(&mut out, key, text);
+                        push_text_member(out, key, text);
                     }
                 }
                 if let Some(metadata) = &payload.metadata {
-                    push_json_member(&mut out, "metadata", metadata);
+                    push_json_member(out, "metadata", metadata);
                 }
             }
             ToWorker::Result { invocation_id, function_id, outcome } => {
                 out.push_str(r#"{"type":"invocationresult""#);
-                push_text_member(&mut out, "invocation_id", invocation_id);
-                push_text_member(&mut out, "function_id", function_id);
+                push_text_member(out, "invocation_id", invocation_id);
+                push_text_member(out, "function_id", function_id);
                 match outcome {
-                    Ok(answer) => push_answer(&mut out, answer),
-                    Err(error) => push_error(&mut out, error),
+                    Ok(answer) => push_answer(out, answer),
+                    Err(error) => push_error(out, error),
                 }
             }
             ToWorker::TriggerRefused { id, trigger_type, error } => {
                 out.push_str(r#"{"type":"triggerregistrationresult""#);
-                push_text_member(&mut out, "id", id);
-                push_text_member(&mut out, "trigger_type", trigger_type);
-                push_error(&mut out, error);
+                push_text_member(out, "id", id);
+                push_text_member(out, "trigger_type", trigger_type);
+                push_error(out, error);
             }
             ToWorker::FunctionRefused { id, owner } => {
                 out.push_str(r#"{"type":"registrationrejected""#);
-                push_text_member(&mut out, "code", code::FUNCTION_NAMESPACE_CONFLICT);
-                push_text_member(&mut out, "function_id", id.as_str());
-                push_text_member(&mut out, "owner_worker_id", &owner.to_string());
+                push_text_member(out, "code", code::FUNCTION_NAMESPACE_CONFLICT);
+                push_text_member(out, "function_id", id.as_str());
+                push_text_member(out, "owner_worker_id", &owner.to_string());
                 push_text_member(
-                    &mut out,
+                    out,
                     "message",
                     "another connected worker has registered this function; stop that worker or use another id",
                 );
@@ -131,7 +137,6 @@ impl ToWorker {
             ToWorker::Pong => out.push_str(r#"{"type":"pong""#),
         }
         out.push('}');
-        out
     }
 }
 

@@ -121,7 +121,7 @@ fn an_unknown_key_is_refused_with_the_known_ones() {
     assert_snapshot!(own_errors(&["port: 1", "limits: {frames: 1}", "timeouts: {call: 1}"]), @r"
     headwater.yaml: modules[0].config.port: unknown key; expected `worker_host`, `worker_port`, `worker_token`, `worker_origins`, `insecure`, `limits` or `timeouts`
     headwater.yaml: modules[0].config.limits.frames: unknown key; expected `name_bytes`, `value_bytes`, `group_bytes`, `update_ops`, `json_depth`, `subscriptions`, `registrations`, `calls_in_flight`, `trigger_events`, `trigger_bytes`, `worker_frame_bytes`, `stream_frame_bytes`, `worker_connections`, `stream_connections`, `outbox_bytes`, `worker_outbox_bytes`, `inbox`, `commit_backlog_bytes`, `segment_bytes`, `checkpoint_log_bytes` or `cache_bytes`
-    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `load_ms`, `auth_ms`, `gate_grace_ms`, `ping_interval_ms`, `idle_timeout_ms` or `handshake_timeout_ms`
+    headwater.yaml: modules[0].config.timeouts.call: unknown key; expected `call_ms`, `stop_ms`, `load_ms`, `auth_ms`, `gate_grace_ms`, `ping_interval_ms`, `idle_timeout_ms`, `slow_timeout_ms` or `handshake_timeout_ms`
     ");
 }
 

@@ -233,6 +233,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
       gate_grace_ms: 23
       ping_interval_ms: 17
       idle_timeout_ms: 18
+      slow_timeout_ms: 24
       handshake_timeout_ms: 19
 ";
     let limits = Limits {
@@ -258,6 +259,7 @@ fn every_limit_and_timeout_has_a_key_of_its_own() {
         commit_backlog_bytes: 15,
         ping_interval_ms: 17,
         idle_timeout_ms: 18,
+        slow_timeout_ms: 24,
         handshake_timeout_ms: 19,
     };
     let timeouts = Timeouts { call_ms: 16, stop_ms: 0, auth_ms: 22, gate_grace_ms: 23 };

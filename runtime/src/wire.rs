@@ -1,0 +1,197 @@
+//! The way out of one connection: whole frames, in their order, to a socket that may take only a part of them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+/// What is on its way to a socket. A frame that is here was begun: it leaves, whatever else is dropped.
+#[derive(Default)]
+pub(crate) struct Wire {
+    /// `None` before the handshake is answered, and after the end.
+    socket: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Of the first of them, what is left.
+    frames: VecDeque<Bytes>,
+    /// Whether a part of the first has left.
+    begun: bool,
+    /// Small frames that become one of `frames` together.
+    small: Vec<u8>,
+    /// Woken when the socket takes more.
+    task: Option<Waker>,
+    /// The socket took less than there was; its task is woken when it takes more.
+    blocked: bool,
+    /// Since when it has taken nothing of what is here.
+    stuck_since: Option<Instant>,
+    failed: bool,
+    /// Who wrote as much as may wait, and goes on when it has left.
+    waits: Option<Waker>,
+}
+
+/// The most pieces that are handed to the system at once.
+const PIECES: usize = 64;
+/// No more is taken out of a queue, where it can still be dropped, while as much as this is on its way.
+const ENOUGH: usize = 64 << 10;
+/// More pieces than are taken out of a queue, and so many that a peer that asks for answers and reads none waits.
+const CROWD: usize = 2 * PIECES;
+/// A larger frame is not copied behind others.
+const SMALL: usize = 16 << 10;
+
+impl Wire {
+    /// Frames leave through this from now on, and whoever runs as `task` sends what the socket did not take at once.
+    pub(crate) fn attach(&mut self, socket: Box<dyn AsyncWrite + Send + Unpin>) {
+        self.socket = Some(socket);
+    }
+
+    /// Lets go of the socket and of what has not left.
+    pub(crate) fn detach(&mut self) {
+        *self = Wire { failed: true, ..Wire::default() };
+    }
+
+    /// Who is woken when the socket takes more.
+    pub(crate) fn set_task(&mut self, task: &Waker) {
+        if !self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            self.task = Some(task.clone());
+        }
+    }
+
+    /// Whether something could be sent now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.socket.is_some() && !self.blocked
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether more is to be taken out of the queue; `taken`: how much was since the wire was empty.
+    pub(crate) fn has_room(&self, taken: usize) -> bool {
+        self.frames.len() < PIECES && taken < ENOUGH
+    }
+
+    /// Whether everything has left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.small.is_empty()
+    }
+
+    /// Puts a whole frame behind the others.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        self.seal();
+        self.frames.push_back(frame);
+    }
+
+    /// Puts a frame behind the others that shares memory with those around it.
+    pub(crate) fn push_small(&mut self, frame: &[u8]) {
+        self.small.extend_from_slice(frame);
+        if self.small.len() > SMALL {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.small.is_empty() {
+            self.frames.push_back(std::mem::take(&mut self.small).into());
+        }
+    }
+
+    /// Puts bytes behind the others that the WebSocket library wrote, all of them. It waits while there are too many.
+    pub(crate) fn poll_push(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
+        if self.failed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if self.frames.len() >= CROWD {
+            self.waits = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.push(Bytes::copy_from_slice(bytes));
+        Poll::Ready(Ok(()))
+    }
+
+    /// Drops all that was not begun.
+    pub(crate) fn cut(&mut self) {
+        self.small.clear();
+        self.frames.truncate(usize::from(self.begun));
+    }
+
+    /// Since when the socket has taken nothing of what is here.
+    pub(crate) fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since
+    }
+
+    /// Sends what is here; ready when all of it has left.
+    pub(crate) fn poll_send(&mut self) -> Poll<()> {
+        self.seal();
+        let (Some(socket), Some(task)) = (&mut self.socket, &self.task) else { return Poll::Pending };
+        let mut cx = Context::from_waker(task);
+        while !self.frames.is_empty() {
+            match write(&mut **socket, &mut cx, &self.frames) {
+                Poll::Pending => {
+                    self.blocked = true;
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(len @ 1..)) => {
+                    self.begun = advance(&mut self.frames, len);
+                    self.stuck_since = None;
+                }
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.failed = true;
+                    self.frames.clear();
+                }
+            }
+        }
+        // A socket has nothing to flush; what stands in for one may.
+        self.blocked = true;
+        self.failed |= ready!(Pin::new(&mut **socket).poll_flush(&mut cx)).is_err();
+        self.blocked = false;
+        if self.frames.capacity() > PIECES {
+            self.frames = VecDeque::new();
+        }
+        if let Some(waits) = self.waits.take() {
+            waits.wake();
+        }
+        Poll::Ready(())
+    }
+}
+
+fn write(
+    socket: &mut (dyn AsyncWrite + Send + Unpin),
+    cx: &mut Context<'_>,
+    frames: &VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
+    if let [frame] = frames.as_slices().0
+        && frames.len() == 1
+    {
+        return Pin::new(socket).poll_write(cx, frame);
+    }
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let mut count = 0;
+    for (piece, frame) in pieces.iter_mut().zip(frames) {
+        *piece = IoSlice::new(frame);
+        count += 1;
+    }
+    Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
+}
+
+/// Takes off what has left. Whether a part of a frame is left then.
+fn advance(frames: &mut VecDeque<Bytes>, mut len: usize) -> bool {
+    while let Some(first) = frames.front_mut() {
+        if first.len() > len {
+            first.advance(len);
+            return len > 0;
+        }
+        len -= first.len();
+        frames.pop_front();
+    }
+    false
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("frames", &self.frames.len()).field("blocked", &self.blocked).finish()
+    }
+}
