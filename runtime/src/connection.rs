@@ -100,6 +100,17 @@ async fn with_reports(
     connection.await;
 }
 
+/// Tells who comes when there are as many connections as there may be.
+pub(crate) async fn refuse<S>(stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if let Some(asked) = Asked::read(stream, socket::CLOSE_TIMEOUT).await {
+        let sentence = "The server has as many connections as it may: try again later.";
+        asked.refuse(&Refusal::unavailable(sentence)).await;
+    }
+}
+
 /// Serves a connection of the worker port.
 pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey, mut shared: Shared)
 where

@@ -13,6 +13,7 @@ pub mod config;
 mod connection;
 mod delivery;
 mod engine;
+pub mod files;
 mod frame;
 mod handshake;
 mod http;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use headwater::config::{Config, ConfigError, StoreConfig};
+use headwater::files;
 use headwater::platform::System;
 use headwater::store::Folder;
 use headwater::store::checkpoint::expects_panic;
@@ -131,6 +132,9 @@ fn run(config: Config) -> ExitCode {
 }
 
 async fn start(mut config: Config) -> Result<(), ServeError> {
+    let files = files::raise();
+    files::fit(&mut config.net, files);
+    let connections = (config.net.worker_connections, config.net.stream_connections);
     if let Some(cache_bytes) = config.cache_bytes.or_else(|| Some(memory::bytes()? / 4)) {
         config.core.storage.cache_bytes = cache_bytes;
     }
@@ -145,7 +149,7 @@ async fn start(mut config: Config) -> Result<(), ServeError> {
     serve(System::new(), config, disk, |started| {
         // Only now: a signal during recovery ends the process at once, which harms nothing.
         let stop = stop_signal()?;
-        say(&report(started, &store));
+        say(&report(started, &store, files, connections));
         Ok(stop)
     })
     .await
@@ -182,7 +186,12 @@ impl Signals {
 }
 
 /// What a person wants to know first. The last line says that both ports listen.
-fn report(started: &Started, store: &str) -> String {
+fn report(
+    started: &Started,
+    store: &str,
+    files: u64,
+    (most_workers, most_subscribers): (usize, usize),
+) -> String {
     let store = match &started.recovery {
         None => format!("{store}: empty, and gone when the server stops"),
         Some(Recovery { items, groups, torn, ms }) => {
@@ -195,7 +204,8 @@ fn report(started: &Started, store: &str) -> String {
         }
     };
     format!(
-        "headwater {}\n  workers  ws://{}\n  streams  ws://{}\n  store    {store}\nready\n",
+        "headwater {}\n  workers  ws://{}\n  streams  ws://{}\n  store    {store}\n  files    {files} may be open: \
+         {most_workers} workers and {most_subscribers} subscribers\nready\n",
         env!("CARGO_PKG_VERSION"),
         started.workers,
         started.streams,

@@ -12,11 +12,11 @@ use headwater_core::Core;
 use headwater_core::key::{SessionKey, WorkerKey};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backup::Exports;
 use crate::config::{Config, Listen, Origins, StoreConfig};
-use crate::connection::{Shared, serve_session, serve_worker};
+use crate::connection::{Shared, refuse, serve_session, serve_worker};
 use crate::delivery::Shard;
 use crate::engine::{Channels, Engine, Scans, StoreChannels};
 use crate::inbox::Inbox;
@@ -93,6 +93,10 @@ const INBOX_BYTES: usize = 64 << 20;
 const DELIVERY_QUEUE: usize = 8_192;
 /// How long connections may take to send what is queued and say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// Connections that are told at the same time that there is no place for them.
+const MOST_REFUSALS: usize = 64;
+/// How often the operator is told of them.
+const WARN_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before accepting again when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -337,6 +341,8 @@ impl<P: Platform> Port<P> {
         F: Future<Output = ()> + Send + 'static,
     {
         let (places, serve) = (Arc::new(Semaphore::new(most)), Arc::new(serve));
+        let refusals = Arc::new(Semaphore::new(MOST_REFUSALS));
+        let (mut refused, mut warned) = (0_u64, None::<Instant>);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -354,7 +360,23 @@ impl<P: Platform> Port<P> {
                 }
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tracing::warn!(most, who, "a connection is refused: there are as many as there may be");
+                refused += 1;
+                if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(
+                        most,
+                        who,
+                        refused,
+                        "connections are refused: there are as many as there may be"
+                    );
+                }
+                // Who finds no place here either is not told why.
+                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                    self.platform.spawn(async move {
+                        refuse(stream).await;
+                        drop(place);
+                    });
+                }
                 continue;
             };
             let key = self.keys.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,7 @@ pub struct Setup {
     log: Option<String>,
     count_syncs: bool,
     outlive_file_limit: bool,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -44,6 +45,7 @@ impl Setup {
             log: None,
             count_syncs: false,
             outlive_file_limit: false,
+            open_files: None,
         }
     }
 
@@ -105,6 +107,12 @@ impl Setup {
     /// Runs it so that a write beyond the limit of [`Server::limit_files`] is an error, and not its end.
     pub fn outlive_file_limit(mut self) -> Setup {
         self.outlive_file_limit = true;
+        self
+    }
+
+    /// How many files it may have open, and no more.
+    pub fn open_files(mut self, most: u32) -> Setup {
+        self.open_files = Some(most);
         self
     }
 
@@ -173,6 +181,13 @@ impl Setup {
             // Signals that are ignored stay so in what the shell becomes.
             let mut shell = Command::new("sh");
             shell.args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#]).arg(binary());
+            shell
+        } else if let Some(most) = self.open_files {
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", r#"ulimit -n "$1"; shift; exec "$0" "$@""#])
+                .arg(binary())
+                .arg(most.to_string());
             shell
         } else {
             Command::new(binary())

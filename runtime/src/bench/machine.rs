@@ -5,7 +5,6 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::backup::Address;
@@ -199,15 +198,6 @@ fn listeners_of(table: &str, ip: IpAddr, port: u16) -> Vec<u64> {
         matches.then(|| fields.get(9)?.parse().ok()).flatten()
     });
     listeners.collect()
-}
-
-/// Lets this process open as many files as it may, and says how many that are.
-pub(super) fn raise_files() -> u64 {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // What is refused is as before.
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    let limit = if raised { maximum } else { current };
-    limit.unwrap_or(u64::MAX)
 }
 
 /// The processor time of this thread.

@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use crate::backup::Address;
+use crate::files;
 use machine::{Cpu, Process, Usage};
 pub use report::Report;
 use scenarios::Row;
@@ -152,7 +153,7 @@ pub async fn run(
     starts: impl Fn(&str),
     mut tell: impl FnMut(&Report),
 ) -> Result<bool, BenchError> {
-    let files = machine::raise_files();
+    let files = files::raise();
     let process = Process::find(options.pid, &options.workers).map_err(BenchError::Machine)?;
     let bench = Bench {
         workers: options.workers.clone(),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use headwater_core::time::{Mono, Now, WallMs};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use super::{Listener, Platform};
 use crate::store::Folder;
@@ -47,7 +47,14 @@ impl Platform for System {
     }
 
     async fn bind(&self, host: &str, port: u16) -> io::Result<TcpListener> {
-        TcpListener::bind((host, port)).await
+        let mut error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in lookup_host((host, port)).await? {
+            match listen(address) {
+                Ok(listener) => return Ok(listener),
+                Err(refused) => error = refused,
+            }
+        }
+        Err(error)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -75,6 +82,16 @@ impl Listener for TcpListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
     }
+}
+
+/// Connections that wait to be accepted: as many as the system lets wait. When a server comes back, all its clients do.
+const BACKLOG: u32 = i32::MAX as u32;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
