@@ -235,14 +235,22 @@ impl<P: Platform> Engine<P> {
         None
     }
 
-    /// Goes on with what a worker sent, until its mailbox is crowded again.
+    /// Goes on with what a worker sent, until its mailbox is crowded again, or too much waits for the disk.
     async fn unpark(&mut self, worker: WorkerKey) {
-        while let Some(sender) = self.workers.get_mut(&worker)
+        while self.takes_more()
+            && let Some(sender) = self.workers.get_mut(&worker)
             && !sender.parked.is_empty()
             && !sender.mailbox.park()
             && let Some(frame) = sender.parked.pop_front()
         {
             self.step(Input::WorkerFrame { worker, frame: Ok(frame) }).await;
+        }
+        let Some(sender) = self.workers.get(&worker) else { return };
+        if sender.parked.is_empty() {
+            sender.mailbox.unpark();
+        } else if !sender.mailbox.park() {
+            // The disk is behind: first of all that is taken once it is not.
+            self.taken.push_front(Message::WorkerUncrowded { worker });
         }
     }
 

@@ -73,6 +73,8 @@ struct State<Q> {
     draining: bool,
     /// The engine has set aside what the peer sent, until the queue is not crowded.
     parked: bool,
+    /// The engine is to be told when the queue is not crowded.
+    tells: bool,
     /// The core has let the peer in; one whose handshake does not wait for that is in anyway.
     admitted: bool,
     /// It is in the shard's list of those that have something to send.
@@ -109,6 +111,7 @@ impl<Q: Queue> Mailbox<Q> {
                 sending: false,
                 draining: false,
                 parked: false,
+                tells: false,
                 admitted: false,
                 listed: false,
                 closed: false,
@@ -242,27 +245,38 @@ impl<Q: Queue> Mailbox<Q> {
         self.wire().stuck_since()
     }
 
-    /// Waits until reading from the peer can go on.
+    /// Waits until reading from the peer can go on: its answers are no crowd, and nothing that it sent is set aside.
     pub(crate) async fn uncrowded(&self) {
-        self.wait(|| !self.state().queue.is_crowded()).await;
+        self.wait(|| {
+            let state = self.state();
+            !state.queue.is_crowded() && !state.parked
+        })
+        .await;
     }
 
     /// Whether what the peer has sent is to wait, because its answer would. Then [`Mailbox::unparked`] tells when
-    /// it need not any more.
+    /// it need not any more, and nothing is read from the peer until [`Mailbox::unpark`].
     pub(crate) fn park(&self) -> bool {
         let mut state = self.state();
         let crowded = state.queue.is_crowded() && !state.closed;
         state.parked |= crowded;
+        state.tells |= crowded;
         crowded
+    }
+
+    /// Nothing is set aside any more.
+    pub(crate) fn unpark(&self) {
+        self.state().parked = false;
+        self.task.wake();
     }
 
     /// Waits until something was parked and the queue is not crowded any more.
     pub(crate) async fn unparked(&self) {
         self.wait(|| {
             let mut state = self.state();
-            let unparked = state.parked && !state.queue.is_crowded();
-            state.parked &= !unparked;
-            unparked
+            let tells = state.tells && !state.queue.is_crowded();
+            state.tells &= !tells;
+            tells
         })
         .await;
     }
@@ -661,6 +675,7 @@ impl Encode for SessionFrame {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::task::Waker;
 
     use headwater_core::json::Json;
@@ -827,7 +842,11 @@ mod tests {
             tokio::task::yield_now().await;
             sent(&mailbox).await;
         };
-        tokio::join!(mailbox.unparked(), mailbox.uncrowded(), leaving);
+        tokio::join!(mailbox.unparked(), leaving);
+        let reads = poll_fn(|cx| Poll::Ready(pin!(mailbox.uncrowded()).poll(cx).is_ready()));
+        assert!(!reads.await, "something is set aside, which comes first");
+        mailbox.unpark();
+        mailbox.uncrowded().await;
         assert!(!mailbox.park());
     }
 }

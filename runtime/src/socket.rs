@@ -52,6 +52,8 @@ pub(crate) fn websocket_config(max_message: usize, read_buffer: usize) -> WebSoc
     config.read_buffer_size = read_buffer;
     // Whatever the library writes goes on its way at once, and whole.
     config.write_buffer_size = 0;
+    // What finds no room on the way of a peer that takes nothing: then its pings are answered by the newest answer.
+    config.max_write_buffer_size = 4 << 10;
     config.max_message_size = Some(max_message);
     config.max_frame_size = Some(max_message);
     config

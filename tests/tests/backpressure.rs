@@ -33,7 +33,7 @@ async fn a_worker_that_reads_no_answers_costs_no_more_memory_than_it_may() {
         other.set("s", "small", "i", json!(n)).await;
     }
     let grown = server.memory().saturating_sub(before);
-    assert!(grown < 512 * MIB, "grown by {} MiB", grown / MIB);
+    assert!(grown < 192 * MIB, "grown by {} MiB", grown / MIB);
     // And nothing of it was lost.
     for _ in 0..UPDATES {
         let (_, outcome) = greedy.next_outcome().await.expect("the connection lives");

@@ -38,29 +38,34 @@ pub(super) enum Waiting {
 impl Waiting {
     /// About how many bytes of memory it holds on to beside what is stored.
     fn size_hint(&self) -> usize {
-        match self {
-            Waiting::Reply { outcome: Ok(Answer::Changed { old, errors, .. }), .. } => {
-                256 + old.as_ref().map_or(0, |old| old.as_str().len()) + call::errors_size(errors)
+        PLACE
+            + match self {
+                Waiting::Reply { outcome: Ok(Answer::Changed { old, errors, .. }), .. } => {
+                    256 + old.as_ref().map_or(0, |old| old.as_str().len()) + call::errors_size(errors)
+                }
+                Waiting::Reply {
+                    outcome:
+                        Ok(
+                            Answer::Value(_)
+                            | Answer::ItemWithRevision { .. }
+                            | Answer::Items(_)
+                            | Answer::ItemsWithRevisions(_),
+                        )
+                        | Err(CallError { conflict: Some(_), .. }),
+                    ..
+                } => 256,
+                Waiting::Reply { outcome, .. } => call::size_hint(outcome),
+                Waiting::Event(_) => 256,
+                Waiting::Unstored(event) => 256 + event.value_len(),
+                Waiting::Kept(kept) => kept.size_hint(),
+                Waiting::Left(_) => 0,
             }
-            Waiting::Reply {
-                outcome:
-                    Ok(
-                        Answer::Value(_)
-                        | Answer::ItemWithRevision { .. }
-                        | Answer::Items(_)
-                        | Answer::ItemsWithRevisions(_),
-                    )
-                    | Err(CallError { conflict: Some(_), .. }),
-                ..
-            } => 256,
-            Waiting::Reply { outcome, .. } => call::size_hint(outcome),
-            Waiting::Event(_) => 256,
-            Waiting::Unstored(event) => 256 + event.value_len(),
-            Waiting::Kept(kept) => kept.size_hint(),
-            Waiting::Left(_) => size_of::<Waiting>(),
-        }
     }
 }
+
+/// What one that waits takes itself: a place in a vector that has grown to twice what it holds, and the effect that it
+/// becomes, for all of which there is room at the same time.
+const PLACE: usize = 3 * size_of::<Waiting>();
 
 /// A write on its way.
 #[derive(Debug)]
