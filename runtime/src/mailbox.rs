@@ -142,12 +142,17 @@ impl<Q: Queue> Mailbox<Q> {
         self.task.wake();
     }
 
-    /// Takes no more frames, and drops what waits, but for a frame that was begun.
-    pub(crate) fn cut(&self) {
-        self.wire().cut();
+    /// Takes no more frames, and drops those that wait: nothing may follow a goodbye.
+    pub(crate) fn shut(&self) {
         let mut state = self.state();
         state.closed = true;
         state.queue.clear();
+    }
+
+    /// The same, and drops what is on its way, but for a frame that was begun.
+    pub(crate) fn cut(&self) {
+        self.wire().cut();
+        self.shut();
     }
 
     /// Sends what is queued, to the end of the connection. For the connection's task alone.

@@ -146,6 +146,7 @@ pub(crate) async fn run<S, Q>(
         }
     };
     if let Ended::Closing(close) = ended {
+        mailbox.shut();
         // A peer that does not answer in time is left alone.
         let _ = timeout(CLOSE_TIMEOUT, Box::pin(finish(socket, mailbox, close))).await;
     }

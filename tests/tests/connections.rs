@@ -2,7 +2,7 @@
 
 use headwater_tests::{Bystander, DEADLINE, Setup, Socket, Subscriber, Worker, within};
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Waits until the server has logged this.
 async fn logged(server: &headwater_tests::Server, words: &str) {
@@ -70,7 +70,6 @@ async fn pings_are_answered_in_line_with_frames_and_one_who_reads_no_answers_is_
     // Pings of 125 bytes, masked with zeros, answered with as much, and nobody reads that.
     let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'p'; 125]].concat().repeat(500);
     let pushing = async {
-        use tokio::io::AsyncWriteExt as _;
         // More than the system takes on both sides.
         for _ in 0..1_500 {
             if tcp.write_all(&ping).await.is_err() {
@@ -107,7 +106,6 @@ async fn a_million_sets_that_nobody_waits_for_take_little_memory() {
     let (mut tcp, mut most) = (worker.into_socket().into_inner(), before);
     let (mut answers, mut sets) = tcp.split();
     let writing = async {
-        use tokio::io::AsyncWriteExt as _;
         let mut bytes = Vec::new();
         for n in 1..=SETS {
             let data = json!({ "stream_name": "s", "group_id": format!("g{}", n % GROUPS), "item_id": "i", "data": n });
@@ -116,8 +114,8 @@ async fn a_million_sets_that_nobody_waits_for_take_little_memory() {
                 "function_id": "stream::set", "data": data,
             });
             let text = call.to_string();
-            let len = u8::try_from(text.len() >> 8).expect("a short frame");
-            bytes.extend([0x81, 0xfe, len, (text.len() & 0xff) as u8, 0, 0, 0, 0]);
+            let len = u16::try_from(text.len()).expect("a short frame").to_be_bytes();
+            bytes.extend([0x81, 0xfe, len[0], len[1], 0, 0, 0, 0]);
             bytes.extend(text.as_bytes());
             if bytes.len() > 1 << 18 || n == SETS {
                 sets.write_all(&bytes).await.expect("it is slowed down and not disconnected");
@@ -149,4 +147,37 @@ async fn a_million_sets_that_nobody_waits_for_take_little_memory() {
         let last = SETS - (SETS - group) % GROUPS;
         assert_eq!(other.list("s", &format!("g{group}")).await, [json!(last)]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_follows_a_goodbye_also_while_much_is_sent() {
+    const CLOSE: u8 = 0x88;
+    let server = Setup::new().start().await;
+    let mut worker = Worker::connect(server.workers()).await;
+    let writing = tokio::spawn(async move {
+        for n in 0.. {
+            worker.set("s", "g", "i", json!(n)).await;
+        }
+    });
+    for _ in 0..20 {
+        let (subscriber, _) = Subscriber::of_group(server.streams(), "s", "g").await;
+        let mut tcp = subscriber.into_socket().into_inner();
+        // No client sends frames of this kind.
+        tcp.write_all(&[0x83, 0x80, 0, 0, 0, 0]).await.expect("the server reads");
+        let mut bytes = Vec::new();
+        let end = tcp.read_to_end(&mut bytes);
+        within(DEADLINE, "the end of the connection", end).await.expect("an end in good order");
+        let (mut rest, mut kinds) = (&bytes[..], Vec::new());
+        while let [kind, len, ..] = *rest {
+            kinds.push(kind);
+            let (head, len) = match len {
+                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                len => (2, usize::from(len)),
+            };
+            rest = &rest[head + len..];
+        }
+        assert!(rest.is_empty(), "only whole frames");
+        assert_eq!(kinds.iter().position(|kind| *kind == CLOSE), kinds.len().checked_sub(1), "{kinds:x?}");
+    }
+    writing.abort();
 }
