@@ -74,6 +74,8 @@ pub(crate) struct Shard {
     encoded: Option<(Arc<ToSubscriber>, Bytes)>,
     /// The last state that somebody joined to: those who come back after a break join to the same.
     joined: Option<Arc<SharedSync>>,
+    /// Somebody has joined in this batch.
+    joins: bool,
     /// Those for whom something was queued in this batch.
     filled: Vec<Arc<SessionMailbox>>,
 }
@@ -90,6 +92,10 @@ impl Shard {
             }
             for mailbox in self.filled.drain(..) {
                 mailbox.deliver();
+            }
+            // As large as a group: kept for a crowd that comes, and no longer.
+            if !std::mem::take(&mut self.joins) {
+                self.joined = None;
             }
             // Others run on this thread, too.
             tokio::task::yield_now().await;
@@ -163,11 +169,11 @@ impl Shard {
 
     /// The state that a join starts from: the one before, if that is the same.
     fn joined(&mut self, frame: SyncFrame) -> Arc<SharedSync> {
+        self.joins = true;
         match &self.joined {
             Some(last) if last.is_same(&frame) => Arc::clone(last),
             _ => {
                 let state = Arc::new(SharedSync::new(Arc::new(ToSubscriber::Sync(frame))));
-                // What many wait for is worth keeping; it is let go of with the next one.
                 self.joined = Some(Arc::clone(&state));
                 state
             }
