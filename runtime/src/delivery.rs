@@ -82,6 +82,8 @@ pub(crate) struct Shard {
 
 /// How many deliveries are queued before anything is sent: what queues up for one socket leaves in one write.
 const BATCH: usize = 64;
+/// To how many sockets is written before others run on this thread.
+const TURN: usize = 256;
 
 impl Shard {
     pub(crate) async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
@@ -90,14 +92,16 @@ impl Shard {
             for delivery in batch.drain(..) {
                 self.take(delivery);
             }
-            for mailbox in self.filled.drain(..) {
+            for (sent, mailbox) in self.filled.drain(..).enumerate() {
+                if sent % TURN == TURN - 1 {
+                    tokio::task::yield_now().await;
+                }
                 mailbox.deliver();
             }
             // As large as a group: kept for a crowd that comes, and no longer.
             if !std::mem::take(&mut self.joins) {
                 self.joined = None;
             }
-            // Others run on this thread, too.
             tokio::task::yield_now().await;
         }
     }

@@ -21,8 +21,10 @@ pub fn raise() -> u64 {
 pub fn fit(net: &mut NetConfig, files: u64) {
     let connections = usize::try_from(files.saturating_sub(OTHERS)).unwrap_or(usize::MAX).max(4);
     if net.worker_connections.saturating_add(net.stream_connections) > connections {
-        net.worker_connections = net.worker_connections.min(connections / 4);
+        let workers = net.worker_connections;
+        net.worker_connections = workers.min(connections / 4);
         net.stream_connections = net.stream_connections.min(connections - net.worker_connections);
+        net.worker_connections = workers.min(connections - net.stream_connections);
     }
 }
 
@@ -46,7 +48,8 @@ mod tests {
         assert_eq!(fitted(10_000, 100_000, u64::MAX), (10_000, 100_000));
         assert_eq!(fitted(10_000, 100_000, 1_256), (250, 750));
         assert_eq!(fitted(10, 100_000, 1_256), (10, 990));
-        assert_eq!(fitted(10_000, 10, 1_256), (250, 10));
+        assert_eq!(fitted(10_000, 10, 1_256), (990, 10));
+        assert_eq!(fitted(900, 200, 1_256), (800, 200));
         assert_eq!(fitted(10_000, 100_000, 0), (1, 3));
     }
 }

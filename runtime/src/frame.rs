@@ -5,6 +5,9 @@ use bytes::Bytes;
 /// The longest head of a frame that is not masked.
 const HEAD: usize = 10;
 
+/// A frame may wait for long, and is counted by its length: it keeps no more memory beside that.
+const SPARE: usize = 1 << 10;
+
 /// A text frame whose text `write` appends: one piece of memory, which no copy is made of.
 ///
 /// As RFC 6455 has it in section 5.2; what servers send is not masked (5.1).
@@ -14,6 +17,9 @@ pub(crate) fn text(write: impl FnOnce(&mut String)) -> Bytes {
     text.push_str("          ");
     write(&mut text);
     let mut frame = text.into_bytes();
+    if frame.capacity() - frame.len() > SPARE {
+        frame.shrink_to_fit();
+    }
     let (head, len) = head(frame.len() - HEAD);
     let start = HEAD - len;
     frame[start..HEAD].copy_from_slice(&head[..len]);

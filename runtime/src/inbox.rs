@@ -54,8 +54,8 @@ impl Inbox {
         (Inbox { messages: sender, bytes: Arc::new(Semaphore::new(capacity as usize)), capacity }, receiver)
     }
 
-    /// Hands in a frame that was `bytes` long. One that is larger than the whole queue takes all of it. The message
-    /// comes back boxed if there is no room for it now.
+    /// Hands in a frame that was `bytes` long. One that is larger than the whole queue takes all of it. If there
+    /// is no room for it now, what comes back waits for that.
     pub(crate) fn frame(&self, bytes: usize, input: Input) -> Result<Handed, Gone> {
         let share = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.capacity);
         match (Arc::clone(&self.bytes).try_acquire_many_owned(share), self.messages.try_reserve()) {

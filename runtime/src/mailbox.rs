@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::frame;
-use crate::wire::Wire;
+use crate::wire::{Taking, Wire};
 
 /// A queue of frames to one peer.
 pub(crate) trait Queue {
@@ -62,6 +62,8 @@ pub(crate) struct Mailbox<Q> {
     opened: Instant,
     /// When the peer last sent something, in milliseconds since it was opened.
     read_at: AtomicU64,
+    /// Nothing is read from the peer for now: that it is silent says nothing.
+    pauses: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,15 @@ pub(crate) enum SendingEnded {
     Closing(CloseFrame),
 }
 
+/// A peer's last sign of life.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// It sent something, or took something that had waited for it.
+    At(Instant),
+    /// It has taken nothing since, of what is on its way.
+    StuckSince(Instant),
+}
+
 /// How far a try to send came.
 enum Sent {
     /// To the end of the queue, or to where the socket takes no more for now.
@@ -121,6 +132,7 @@ impl<Q: Queue> Mailbox<Q> {
             task: AtomicWaker::new(),
             opened: Instant::now(),
             read_at: AtomicU64::new(0),
+            pauses: AtomicBool::new(false),
         }
     }
 
@@ -179,8 +191,10 @@ impl<Q: Queue> Mailbox<Q> {
     /// Puts what the WebSocket library wrote on its way, behind all that is there.
     pub(crate) fn poll_push(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<()>> {
         let pushed = self.wire().poll_push(cx, bytes);
-        // It is on the way of the task that calls this, and runs again to send it.
-        cx.waker().wake_by_ref();
+        if pushed.is_ready() {
+            // It is the task that sends which calls this: it runs again.
+            cx.waker().wake_by_ref();
+        }
         pushed
     }
 
@@ -240,23 +254,36 @@ impl<Q: Queue> Mailbox<Q> {
         self.read_at.store(since, Ordering::Relaxed);
     }
 
-    /// When the peer last sent something; at first, when it came.
-    pub(crate) fn read_at(&self) -> Instant {
-        self.opened + Duration::from_millis(self.read_at.load(Ordering::Relaxed))
+    /// When the peer was last seen to live. It can't be seen while nothing is read from it.
+    pub(crate) fn seen(&self) -> Seen {
+        let taking = self.wire().taking();
+        let read_at = self.opened + Duration::from_millis(self.read_at.load(Ordering::Relaxed));
+        match taking {
+            Taking::StuckSince(since) => Seen::StuckSince(since),
+            _ if self.pauses.load(Ordering::Relaxed) => Seen::At(Instant::now()),
+            Taking::LastAt(at) => Seen::At(read_at.max(at)),
+            Taking::All => Seen::At(read_at),
+        }
     }
 
-    /// Since when the peer has not taken anything of what is on its way.
-    pub(crate) fn stuck_since(&self) -> Option<Instant> {
-        self.wire().stuck_since()
+    /// Waits for something that reading from the peer waits for.
+    pub(crate) async fn pause<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.pauses.store(true, Ordering::Relaxed);
+        let waited = wait.await;
+        self.pauses.store(false, Ordering::Relaxed);
+        self.has_read();
+        waited
     }
 
-    /// Waits until reading from the peer can go on: its answers are no crowd, and nothing that it sent is set aside.
+    /// Whether reading from the peer can go on: its answers are no crowd, and nothing that it sent is set aside.
+    pub(crate) fn is_uncrowded(&self) -> bool {
+        let state = self.state();
+        !state.queue.is_crowded() && !state.parked
+    }
+
+    /// Waits until reading from the peer can go on.
     pub(crate) async fn uncrowded(&self) {
-        self.wait(|| {
-            let state = self.state();
-            !state.queue.is_crowded() && !state.parked
-        })
-        .await;
+        self.wait(|| self.is_uncrowded()).await;
     }
 
     /// Whether what the peer has sent is to wait, because its answer would. Then [`Mailbox::unparked`] tells when
@@ -534,7 +561,10 @@ impl Queue for SessionQueue {
 
     fn is_prepared(&self) -> bool {
         match self.0.front() {
-            Some(SessionFrame::Shared(state)) => state.encoded.get().is_some(),
+            // Large ones are copied for so long that others would wait.
+            Some(SessionFrame::Shared(state)) => {
+                state.encoded.get().is_some_and(|frame| frame.len() <= LARGE)
+            }
             Some(SessionFrame::Encoded(_)) | None => true,
         }
     }
@@ -554,6 +584,9 @@ impl Queue for SessionQueue {
     }
 }
 
+/// A larger state is sent by the connection's task alone.
+const LARGE: usize = 64 << 10;
+
 /// Whether a mailbox is to be handed to [`Mailbox::deliver`] once everything is pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -566,6 +599,11 @@ pub(crate) enum Push {
 
 impl Mailbox<SessionQueue> {
     pub(crate) fn push_event(&self, frame: Bytes) -> Push {
+        let untried = |state: &State<SessionQueue>| state.listed && !state.queue.0.has_room(frame.len());
+        if untried(&self.state()) {
+            // What waits is of this batch: nobody knows yet whether the peer is slow.
+            self.deliver();
+        }
         self.push_with(|outbox| outbox.push_event(frame.len(), SessionFrame::Encoded(frame)))
     }
 
@@ -786,6 +824,59 @@ mod tests {
         assert_eq!(got, two);
         assert_eq!(mailbox.push_event(two), Push::Again, "it takes nothing any more");
         assert!(mailbox.state().queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_larger_than_the_bound_does_not_make_a_peer_slow() {
+        let mailbox = Mailbox::new(SessionQueue::new(10));
+        let (mut peer, own) = duplex(1_000);
+        let _attached = mailbox.attach(own);
+        assert!(mailbox.poll_send(&Context::from_waker(Waker::noop())).is_pending());
+        let [one, two] = ["first", "second"].map(event);
+        let _ = mailbox.push_event(one.clone());
+        let _ = mailbox.push_event(two.clone());
+        mailbox.deliver();
+        let mut got = vec![0; one.len() + two.len()];
+        peer.read_exact(&mut got).await.expect("both");
+        assert_eq!(got, [one, two].concat());
+        assert_eq!(mailbox.state().queue.0.overflows(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_not_read_is_not_silent() {
+        let mailbox = Mailbox::new(SessionQueue::new(10));
+        let begun = Instant::now();
+        mailbox.pause(tokio::time::sleep(Duration::from_secs(100))).await;
+        assert!(matches!(mailbox.seen(), Seen::At(at) if at - begun >= Duration::from_secs(100)));
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(matches!(mailbox.seen(), Seen::At(at) if at - begun < Duration::from_secs(101)));
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_answers_and_takes_none_keeps_nobody_busy() {
+        let mailbox = Mailbox::new(SessionQueue::new(10));
+        let (_peer, own) = duplex(1);
+        let _attached = mailbox.attach(own);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let task = Context::from_waker(&waker);
+        assert!(mailbox.poll_send(&task).is_pending());
+        while mailbox.poll_push(&task, b"an answer").is_ready() {
+            assert!(mailbox.poll_send(&task).is_pending());
+        }
+        let before = woken.0.load(Ordering::Relaxed);
+        assert!(mailbox.poll_push(&task, b"one more").is_pending());
+        assert_eq!(woken.0.load(Ordering::Relaxed), before);
     }
 
     #[tokio::test]

@@ -203,6 +203,7 @@ fn report(
             format!("{store}: {items} in {groups}, recovered in {ms} ms{torn}")
         }
     };
+    let files = if files == u64::MAX { "any number".to_owned() } else { files.to_string() };
     format!(
         "headwater {}\n  workers  ws://{}\n  streams  ws://{}\n  store    {store}\n  files    {files} may be open: \
          {most_workers} workers and {most_subscribers} subscribers\nready\n",

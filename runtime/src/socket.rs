@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::config::NetConfig;
 use crate::inbox::Gone;
-use crate::mailbox::{Attached, Mailbox, Queue, SendingEnded};
+use crate::mailbox::{Attached, Mailbox, Queue, Seen, SendingEnded};
 
 /// How long connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,7 @@ type Socket<S, Q> = WebSocketStream<Port<S, Q>>;
 
 /// What is done with the frames of a peer.
 pub(crate) trait Receive {
-    /// Hands in a text frame, or a binary one that is UTF-8. Gives back what could not be handed in at once.
+    /// Hands in a text frame, or a binary one that is UTF-8.
     fn frame(&mut self, text: &Utf8Bytes) -> Result<Handed, Gone>;
 }
 
@@ -131,6 +132,8 @@ pub(crate) async fn run<S, Q>(
     Q: Queue,
 {
     let (mut socket, _attached) = open(opened, mailbox).await;
+    // It may have waited for long to be let in.
+    mailbox.has_read();
     let ended = {
         let sending = poll_fn(|cx| mailbox.poll_send(cx));
         let reading = read(&mut socket, mailbox, receive);
@@ -145,11 +148,18 @@ pub(crate) async fn run<S, Q>(
             ended = watching => ended,
         }
     };
-    if let Ended::Closing(close) = ended {
-        mailbox.shut();
-        // A peer that does not answer in time is left alone.
-        let _ = timeout(CLOSE_TIMEOUT, Box::pin(finish(socket, mailbox, close))).await;
-    }
+    // A peer that does not take or answer the goodbye in time is left alone.
+    let _ = match ended {
+        Ended::Gone => Ok(()),
+        Ended::Closed => {
+            mailbox.shut();
+            timeout(CLOSE_TIMEOUT, poll_fn(|cx| mailbox.poll_drain(cx))).await
+        }
+        Ended::Closing(close) => {
+            mailbox.shut();
+            timeout(CLOSE_TIMEOUT, Box::pin(finish(socket, mailbox, close))).await
+        }
+    };
 }
 
 /// The socket's two ways.
@@ -167,8 +177,10 @@ where
 
 /// How a connection ends.
 enum Ended {
-    /// The peer is gone, or closed it.
+    /// The peer is gone.
     Gone,
+    /// The peer has said goodbye, and the library has answered that.
+    Closed,
     /// The server closes it.
     Closing(CloseFrame),
 }
@@ -179,8 +191,12 @@ where
     Q: Queue,
 {
     loop {
-        mailbox.uncrowded().await;
-        let Some(message) = socket.next().await else { return Ended::Gone };
+        // Many small frames may be read already: others run in between.
+        consume_budget().await;
+        if !mailbox.is_uncrowded() {
+            mailbox.pause(mailbox.uncrowded()).await;
+        }
+        let Some(message) = socket.next().await else { return Ended::Closed };
         let text = match message {
             Ok(Message::Text(text)) => text,
             // Binary JSON is taken like text; anything else in a binary frame is no frame at all.
@@ -195,7 +211,7 @@ where
         };
         let handed = match receive.frame(&text) {
             Ok(Handed::Yes) => Ok(()),
-            Ok(Handed::Waits(waits)) => waits.await,
+            Ok(Handed::Waits(waits)) => mailbox.pause(waits).await,
             Err(Gone) => Err(Gone),
         };
         if handed.is_err() {
@@ -208,23 +224,25 @@ where
 async fn watch<Q: Queue>(mailbox: &Mailbox<Q>, timing: &Timing) -> Ended {
     let mut ping_at = Instant::now() + timing.ping;
     loop {
-        let idle_at = mailbox.read_at() + timing.idle;
-        let stuck_since = mailbox.stuck_since();
-        let slow_at = stuck_since.unwrap_or_else(Instant::now) + timing.slow;
         let now = Instant::now();
-        if idle_at <= now {
-            return closing(CloseCode::Policy, "no sign of life for too long");
-        }
-        if slow_at <= now {
-            tracing::warn!("a peer is disconnected: it has read nothing for too long");
-            mailbox.cut();
-            return closing(CloseCode::Again, "nothing was read for too long");
-        }
+        let ends_at = match mailbox.seen() {
+            Seen::At(at) if at + timing.idle <= now => {
+                return closing(CloseCode::Policy, "no sign of life for too long");
+            }
+            // Each may turn into the other, and is then due sooner.
+            Seen::At(at) => (at + timing.idle).min(now + timing.slow),
+            Seen::StuckSince(since) if since + timing.slow <= now => {
+                tracing::warn!("a peer is disconnected: it has read nothing for too long");
+                mailbox.cut();
+                return closing(CloseCode::Again, "nothing was read for too long");
+            }
+            Seen::StuckSince(since) => (since + timing.slow).min(now + timing.idle),
+        };
         if ping_at <= now {
             ping_at = now + timing.ping;
             mailbox.ping();
         }
-        sleep_until(ping_at.min(idle_at).min(slow_at)).await;
+        sleep_until(ping_at.min(ends_at)).await;
     }
 }
 
@@ -260,10 +278,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     Q: Queue,
 {
-    if socket.send(Message::Close(Some(close))).await.is_err() {
-        return;
-    }
-    let answered = async {
+    // Always: there is more to drain once the goodbye is said.
+    let draining = poll_fn(|cx| {
+        let _ = mailbox.poll_drain(cx);
+        Poll::<()>::Pending
+    });
+    let parting = async {
+        // What it has kept of its answers would not let the goodbye in.
+        if socket.flush().await.is_err() || socket.send(Message::Close(Some(close))).await.is_err() {
+            return;
+        }
         let mut answered = false;
         while let Some(message) = socket.next().await {
             answered |= matches!(message, Ok(Message::Close(_)));
@@ -273,11 +297,54 @@ where
             drop_rest(&mut socket.get_mut().reads).await;
         }
     };
-    tokio::join!(poll_fn(|cx| mailbox.poll_drain(cx)), answered);
+    tokio::select! {
+        biased;
+        () = draining => {}
+        () = parting => {}
+    }
 }
 
 /// Reads and drops what a peer sends, until it has no more to send.
 pub(crate) async fn drop_rest<S: AsyncRead + Unpin>(stream: &mut S) {
     let mut dropped = vec![0; 16 << 10];
     while let Ok(1..) = stream.read(&mut dropped).await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::frame;
+    use crate::mailbox::SessionQueue;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_little_but_steadily_is_neither_silent_nor_slow() {
+        let timing = Timing::new(&NetConfig::default());
+        let mailbox = Mailbox::new(SessionQueue::new(1_000));
+        let (mut peer, own) = duplex(16);
+        let _attached = mailbox.attach(own);
+        let _ = mailbox.push_notice(frame::text(|out| out.push_str(&"x".repeat(200))));
+        let mut taken = [0; 16];
+        let taking = async {
+            for _ in 0..8 {
+                sleep(timing.slow.min(timing.idle) * 9 / 10).await;
+                peer.read_exact(&mut taken).await.expect("more of it");
+            }
+        };
+        tokio::select! {
+            ended = poll_fn(|cx| mailbox.poll_send(cx)) => panic!("{ended:?}"),
+            _ = watch(&mailbox, &timing) => panic!("it was given up"),
+            () = taking => {}
+        }
+        // Now it stops.
+        tokio::select! {
+            ended = poll_fn(|cx| mailbox.poll_send(cx)) => panic!("{ended:?}"),
+            ended = watch(&mailbox, &timing) => match ended {
+                Ended::Closing(close) => assert_eq!(close.code, CloseCode::Again),
+                _ => panic!("it is told why"),
+            }
+        }
+    }
 }

@@ -25,11 +25,22 @@ pub(crate) struct Wire {
     task: Option<Waker>,
     /// The socket took less than there was; its task is woken when it takes more.
     blocked: bool,
-    /// Since when it has taken nothing of what is here.
-    stuck_since: Option<Instant>,
+    taking: Taking,
     failed: bool,
     /// Who wrote as much as may wait, and goes on when it has left.
     waits: Option<Waker>,
+}
+
+/// Whether a peer takes what is on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Taking {
+    /// It has always taken it at once.
+    #[default]
+    All,
+    /// It last took something that had waited for it.
+    LastAt(Instant),
+    /// It has taken nothing of what waits for it.
+    StuckSince(Instant),
 }
 
 /// The most pieces that are handed to the system at once.
@@ -38,7 +49,7 @@ const PIECES: usize = 64;
 const ENOUGH: usize = 64 << 10;
 /// More pieces than are taken out of a queue, and so many that a peer that asks for answers and reads none waits.
 const CROWD: usize = 2 * PIECES;
-/// A larger frame is not copied behind others.
+/// As much as gathers before it becomes one piece.
 const SMALL: usize = 16 << 10;
 
 impl Wire {
@@ -117,9 +128,9 @@ impl Wire {
         self.frames.truncate(usize::from(self.begun));
     }
 
-    /// Since when the socket has taken nothing of what is here.
-    pub(crate) fn stuck_since(&self) -> Option<Instant> {
-        self.stuck_since
+    /// Whether the peer takes what is here.
+    pub(crate) fn taking(&self) -> Taking {
+        self.taking
     }
 
     /// Sends what is here; ready when all of it has left.
@@ -131,12 +142,17 @@ impl Wire {
             match write(&mut **socket, &mut cx, &self.frames) {
                 Poll::Pending => {
                     self.blocked = true;
-                    self.stuck_since.get_or_insert_with(Instant::now);
+                    self.taking = match self.taking {
+                        Taking::StuckSince(since) => Taking::StuckSince(since),
+                        Taking::All | Taking::LastAt(_) => Taking::StuckSince(Instant::now()),
+                    };
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(len @ 1..)) => {
                     self.begun = advance(&mut self.frames, len);
-                    self.stuck_since = None;
+                    if let Taking::StuckSince(_) = self.taking {
+                        self.taking = Taking::LastAt(Instant::now());
+                    }
                 }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     self.failed = true;

@@ -1,5 +1,7 @@
 //! Many connections, and those that take nothing: what there is room for lives on, what there is none for is told so.
 
+use std::time::Duration;
+
 use headwater_tests::{Bystander, DEADLINE, Setup, Socket, Subscriber, Worker, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,7 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 async fn logged(server: &headwater_tests::Server, words: &str) {
     let heard = async {
         while !server.stderr().contains(words) {
-            tokio::task::yield_now().await;
+            // The server has the processor to itself meanwhile.
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     within(DEADLINE, words, heard).await;
@@ -180,4 +183,19 @@ async fn nothing_follows_a_goodbye_also_while_much_is_sent() {
         assert_eq!(kinds.iter().position(|kind| *kind == CLOSE), kinds.len().checked_sub(1), "{kinds:x?}");
     }
     writing.abort();
+}
+
+#[tokio::test]
+async fn a_client_that_says_goodbye_is_answered() {
+    let server = Setup::new().start().await;
+    for address in [server.workers(), server.streams()] {
+        let mut tcp = Socket::connect(address).await.into_inner();
+        // 1000, masked with zeros.
+        tcp.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.expect("the server reads");
+        let mut bytes = Vec::new();
+        within(DEADLINE, "the end of the connection", tcp.read_to_end(&mut bytes))
+            .await
+            .expect("an end in good order");
+        assert!(bytes.ends_with(&[0x88, 0x02, 0x03, 0xe8]), "{bytes:x?}");
+    }
 }

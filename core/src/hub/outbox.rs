@@ -67,12 +67,17 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         }
     }
 
+    /// Whether an event of `bytes` bytes finds room.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= self.limit
+    }
+
     /// Queues an event of `bytes` bytes.
     pub fn push_event(&mut self, bytes: usize, frame: F) -> Pushed {
         if self.behind {
             return Pushed::Dropped;
         }
-        if self.bytes > 0 && self.bytes + bytes > self.limit {
+        if !self.has_room(bytes) {
             self.behind = true;
             self.overflows += 1;
             self.bytes = 0;
