@@ -321,6 +321,9 @@ impl Seen {
         } else if event["type"] == "sync" {
             if !self.decided(&watched) {
                 progress.happened("syncs of subscribers that were too slow");
+            } else if self.denied.contains_key(&watched) {
+                // Nobody was there to deny it.
+                self.open.insert(watched);
             }
         } else if event["event"]["type"] == END {
             self.open.remove(&watched);
