@@ -73,7 +73,7 @@ pub(super) struct Handlers {
 /// How long a handler takes that takes its time, in milliseconds.
 const SLOW: std::ops::Range<u64> = 5..120;
 /// How long it takes at most, from an answer, until the next call is there.
-const NEXT: Duration = Duration::from_millis(150);
+pub(super) const NEXT: Duration = Duration::from_millis(150);
 
 impl Duty {
     /// The function that the duty is about; each worker has its own, where there may be several.

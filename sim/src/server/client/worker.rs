@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::handlers::{Handlers, Reaction};
+use super::handlers::{Handlers, NEXT, Reaction};
 use super::work::{Call, Known, Mix};
 use super::{AGAIN, Connection, Edge, LOOK, Next, STREAM, text};
 use crate::random::Random;
@@ -193,6 +193,7 @@ impl Worker {
         if self.random.chance(60) {
             self.edge.progress.happened("workers that paused");
             let pause = self.random.millis(PAUSE);
+            self.edge.progress.is_busy(pause + NEXT);
             connection.look_away(pause).await;
         } else if self.random.chance(60) {
             for id in self.handlers.triggers() {
