@@ -38,7 +38,7 @@ async fn a_subscriber_that_takes_nothing_is_closed_with_1013_and_nobody_else_not
 async fn who_finds_no_file_left_is_told_so_and_those_who_are_there_live_on() {
     let server = Setup::new().open_files(300).start().await;
     let report = server.report().join("\n");
-    assert!(report.contains("300 may be open: 11 workers and 33 subscribers"), "{report}");
+    assert!(report.contains("300 may be open: 56 workers and 169 subscribers"), "{report}");
     let mut bystander = Bystander::of(&server).await;
     let mut open = Vec::new();
     let refused = loop {
@@ -48,7 +48,7 @@ async fn who_finds_no_file_left_is_told_so_and_those_who_are_there_live_on() {
         }
     };
     assert_eq!(refused, (503, "The server has as many connections as it may: try again later.".to_owned()));
-    assert_eq!(open.len(), 32, "the bystander is one, too");
+    assert_eq!(open.len(), 168, "the bystander is one, too");
     // A crowd that is refused takes nothing away from those who are there.
     for _ in 0..300 {
         let refused = Socket::connect_with(server.streams(), &[]).await;
