@@ -123,7 +123,7 @@ where
     let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
     if role != Role::Worker {
         let mut discard = Discard;
-        let connection = socket::run(opened, &mailbox, &timing, &mut discard);
+        let connection = socket::run(opened, &mailbox, &timing, peer, &mut discard);
         return until_closed(connection, &mailbox, closing, Duration::ZERO).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
@@ -131,7 +131,7 @@ where
         return;
     }
     let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    let connection = Box::pin(socket::run(opened, &mailbox, &timing, &mut receive));
+    let connection = Box::pin(socket::run(opened, &mailbox, &timing, peer, &mut receive));
     let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_room(key, &inbox, &mailbox)).await;
     tracing::debug!(worker = key.0, "disconnected");
@@ -246,7 +246,7 @@ where
                 None => return,
             },
         };
-        socket::run(opened, &mailbox, &timing, &mut receive).await;
+        socket::run(opened, &mailbox, &timing, peer, &mut receive).await;
     });
     let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
     with_reports(connection, report_overflows(key, &inbox, &mailbox)).await;

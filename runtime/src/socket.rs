@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -126,6 +127,7 @@ pub(crate) async fn run<S, Q>(
     opened: Opened<S>,
     mailbox: &Arc<Mailbox<Q>>,
     timing: &Timing,
+    peer: SocketAddr,
     receive: &mut impl Receive,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -137,7 +139,7 @@ pub(crate) async fn run<S, Q>(
     let ended = {
         let sending = poll_fn(|cx| mailbox.poll_send(cx));
         let reading = read(&mut socket, mailbox, receive);
-        let watching = watch(mailbox, timing);
+        let watching = watch(mailbox, timing, peer);
         tokio::select! {
             biased;
             ended = sending => match ended {
@@ -221,7 +223,7 @@ where
 }
 
 /// Looks for signs of life, and asks for them. Ends when there was none for too long.
-async fn watch<Q: Queue>(mailbox: &Mailbox<Q>, timing: &Timing) -> Ended {
+async fn watch<Q: Queue>(mailbox: &Mailbox<Q>, timing: &Timing, peer: SocketAddr) -> Ended {
     let mut ping_at = Instant::now() + timing.ping;
     loop {
         let now = Instant::now();
@@ -232,7 +234,7 @@ async fn watch<Q: Queue>(mailbox: &Mailbox<Q>, timing: &Timing) -> Ended {
             // Each may turn into the other, and is then due sooner.
             Seen::At(at) => (at + timing.idle).min(now + timing.slow),
             Seen::StuckSince(since) if since + timing.slow <= now => {
-                tracing::warn!("a peer is disconnected: it has read nothing for too long");
+                tracing::warn!(%peer, "a peer is disconnected: it has read nothing for too long");
                 mailbox.cut();
                 return closing(CloseCode::Again, "nothing was read for too long");
             }
@@ -319,6 +321,8 @@ mod tests {
     use crate::frame;
     use crate::mailbox::SessionQueue;
 
+    const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7);
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_little_but_steadily_is_neither_silent_nor_slow() {
         let timing = Timing::new(&NetConfig::default());
@@ -335,13 +339,13 @@ mod tests {
         };
         tokio::select! {
             ended = poll_fn(|cx| mailbox.poll_send(cx)) => panic!("{ended:?}"),
-            _ = watch(&mailbox, &timing) => panic!("it was given up"),
+            _ = watch(&mailbox, &timing, PEER) => panic!("it was given up"),
             () = taking => {}
         }
         // Now it stops.
         tokio::select! {
             ended = poll_fn(|cx| mailbox.poll_send(cx)) => panic!("{ended:?}"),
-            ended = watch(&mailbox, &timing) => match ended {
+            ended = watch(&mailbox, &timing, PEER) => match ended {
                 Ended::Closing(close) => assert_eq!(close.code, CloseCode::Again),
                 _ => panic!("it is told why"),
             }
