@@ -77,6 +77,20 @@ impl Script {
     }
 
     /// What the oracle says of it.
+    /// With it the world comes to rest and ends: somebody lists what is there, and the server dies, if the trace
+    /// tells.
+    pub(super) fn ended(mut self) -> Script {
+        let closer = Who::new("closer", 1);
+        self.note(&Who::server(), What::Healed);
+        let data = json!({"stream_name": "world", "group_id": "g0"});
+        self.says(&closer, call("list", "stream::list", data));
+        self.hears(&closer, answer("list", "stream::list", json!([])));
+        if self.rules.tells_server {
+            self.crashes();
+        }
+        self
+    }
+
     pub(super) fn check(&self) -> Result<Checked, Violation> {
         let mut judge = Judge { oracles: vec![(self.oracle)(self.rules)], checked: Checked::default() };
         self.trace.iter().try_for_each(|entry| judge.see(entry))?;
