@@ -335,8 +335,9 @@ impl Target {
         }
     }
 
+    /// Whether nothing of it is left.
     fn is_over(&self) -> bool {
-        self.joined.is_empty()
+        self.joined.is_empty() && !self.may
     }
 
     /// Whether a subscription may be there.

@@ -174,5 +174,7 @@ fn who_was_refused_under_a_name_may_use_it_for_something_else() {
     let state = || sync(Some("a"), 0, 1, &Value::Null);
     refused().joins(S, "s1", Some("a")).gets(S, state()).holds();
     refused().leaves(S, "s2", None).joins(S, "s1", Some("a")).gets(S, state()).holds();
+    let beside = refused().joins(S, "s1", Some("a")).joins(S, "s3", Some("a")).leaves(S, "s3", Some("a"));
+    beside.gets(S, unauthorized(Some("a"))).holds();
     two().leaves(S, "s2", None).joins(S, "s1", Some("a")).gets(S, state()).breaks(Law::OnlyWhatIsAllowed);
 }
