@@ -19,8 +19,8 @@ pub(super) struct Connections {
     pub(super) all: BTreeMap<Who, Connection>,
     /// Which subscription handlers were called about, by the call.
     asked: BTreeMap<String, Arc<str>>,
-    /// The subscription that was decided about by what happened last.
-    denied: Option<Arc<str>>,
+    /// The subscription that was refused by what happened last, and when.
+    denied: Option<(u64, Arc<str>)>,
 }
 
 /// A connection, and what it has joined.
@@ -107,31 +107,34 @@ impl Connections {
             What::Resumed => self.with(&entry.who, |connection| connection.behind = false),
             what => {
                 if let Some(message) = rules.asked(what) {
-                    self.denied = self.denies(message);
+                    self.denied = self.denies(message).map(|subscription| (entry.at, subscription));
                     self.with(&entry.who, |connection| connection.asked(message, rules.tells_server));
                 } else if let Some(message) = rules.told(what) {
-                    self.told(&entry.who, message);
+                    self.told(entry.at, &entry.who, message);
                 }
             }
         }
     }
 
-    fn told(&mut self, who: &Who, message: &Value) {
+    fn told(&mut self, at: u64, who: &Who, message: &Value) {
         let exact = self.rules.tells_server;
         if let Some(frame) = Frame::read(message) {
-            let denied = self.denied.take().filter(|_| exact);
+            let denied = self.denied.take().filter(|(denied_at, _)| exact && *denied_at == at);
+            let denied = denied.map(|(_, subscription)| subscription);
             self.with(who, |connection| connection.told(&frame, denied, exact));
         } else if let Some(subscription) = message["data"]["subscription_id"].as_str() {
             self.asked.insert(text(&message["invocation_id"]).to_owned(), subscription.into());
         }
     }
 
-    /// The subscription that a handler's answer is about: what follows at once may be that it is refused.
+    /// The subscription that a handler's answer refuses: what follows at once is that.
     fn denies(&mut self, message: &Value) -> Option<Arc<str>> {
         if message["type"] != "invocationresult" {
             return None;
         }
-        self.asked.remove(text(&message["invocation_id"]))
+        let subscription = self.asked.remove(text(&message["invocation_id"]))?;
+        let refuses = !message["error"].is_null() || message["result"]["unauthorized"] == true;
+        refuses.then_some(subscription)
     }
 
     fn with(&mut self, who: &Who, act: impl FnOnce(&mut Connection)) {

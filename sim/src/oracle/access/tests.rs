@@ -178,3 +178,11 @@ fn who_was_refused_under_a_name_may_use_it_for_something_else() {
     beside.gets(S, unauthorized(Some("a"))).holds();
     two().leaves(S, "s2", None).joins(S, "s1", Some("a")).gets(S, state()).breaks(Law::OnlyWhatIsAllowed);
 }
+
+#[test]
+fn a_gate_that_allows_one_join_says_nothing_of_the_next_refusal() {
+    let two = guarded(Tale::of_core()).joins(S, "s1", None).joins(S, "s2", None);
+    // The gate's time was up for the second.
+    let refused = gate_says(two, "s1", None, json!({})).gets(S, unauthorized(None));
+    refused.leaves(S, "s2", None).gets(S, empty()).holds();
+}
