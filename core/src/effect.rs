@@ -1,5 +1,6 @@
 //! What the core wants done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::call::{Caller, Outcome};
@@ -62,6 +63,8 @@ pub enum Effect {
         session: SessionKey,
         /// To what.
         channel: ChannelKey,
+        /// What the channel is of: all who are attached to it follow this.
+        target: Target,
     },
     /// The session gets no more of what is broadcast to the channel.
     Detach {
@@ -74,6 +77,9 @@ pub enum Effect {
     Resume {
         /// Whose.
         session: SessionKey,
+        /// For each target that the session follows, how many sent events it has missed while it was in no channel;
+        /// see [`Outbox::resume`](crate::hub::Outbox::resume).
+        missed: BTreeMap<Target, u64>,
     },
     /// Send the state of a subscription's target; an older one of the same subscription that still waits in the
     /// outbox is dropped.

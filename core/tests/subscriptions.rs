@@ -372,6 +372,35 @@ fn an_overflow_ends_in_a_fresh_sync_of_every_subscription() {
 }
 
 #[test]
+fn what_was_sent_while_a_session_was_behind_is_counted_in_its_fresh_sync() {
+    let mut world = World::in_memory();
+    let (worker, slow) = (world.worker(), world.session());
+    world.join(slow, "whole", "g", "");
+    world.join(slow, "of whole", "g", "a");
+    world.join(slow, "item", "h", "a");
+    world.join(slow, "quiet", "i", "");
+    world.overflow(slow);
+    world.seen(slow);
+    for (id, group, item) in
+        [("1", "g", ""), ("2", "g", "a"), ("3", "h", "a"), ("4", "h", "b"), ("5", "h", "")]
+    {
+        world.send(worker, id, group, item, "typing");
+    }
+    world.drained(slow);
+    assert_eq!(
+        world.seen(slow),
+        [
+            "h/a sync null #0 @6 skipped 1",
+            "g/a sync null #0 @4",
+            "i sync [] #0 @1",
+            "g sync [] #0 @4 skipped 2"
+        ]
+    );
+    world.join(slow, "whole", "g", "");
+    assert_eq!(world.seen(slow), ["g sync [] #0 @4"], "it was told");
+}
+
+#[test]
 fn a_session_that_ends_while_it_is_behind_leaves_nothing() {
     let mut world = World::in_memory();
     let (worker, slow) = (world.worker(), world.session());

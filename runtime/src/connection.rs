@@ -363,6 +363,8 @@ async fn report_overflows(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use headwater_core::config::CoreConfig;
     use headwater_core::name::FunctionId;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -378,9 +380,9 @@ mod tests {
         let story = async {
             for _ in 0..3 {
                 // As delivery does it: in one go, while nobody else runs.
-                mailbox.resume();
+                mailbox.resume(BTreeMap::new());
                 for _ in 0..2 {
-                    let _ = mailbox.push_event("12345678".into());
+                    let _ = mailbox.push_event("12345678".into(), None);
                 }
                 // The outbox has dropped both.
                 for told in [Input::SessionOverflowed { session }, Input::SessionDrained { session }] {

@@ -26,6 +26,7 @@ pub(crate) enum Delivery {
     Attach {
         session: SessionKey,
         channel: ChannelKey,
+        target: Target,
     },
     Detach {
         session: SessionKey,
@@ -33,6 +34,7 @@ pub(crate) enum Delivery {
     },
     Resume {
         session: SessionKey,
+        missed: BTreeMap<Target, u64>,
     },
     Sync {
         session: SessionKey,
@@ -69,7 +71,7 @@ pub(crate) enum Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     sessions: BTreeMap<SessionKey, Arc<SessionMailbox>>,
-    channels: BTreeMap<ChannelKey, BTreeMap<SessionKey, Arc<SessionMailbox>>>,
+    channels: BTreeMap<ChannelKey, Channel>,
     /// The last event that was broadcast, and its frame: one often goes to two channels.
     encoded: Option<(Arc<ToSubscriber>, Bytes)>,
     /// The last state that somebody joined to: those who come back after a break join to the same.
@@ -78,6 +80,13 @@ pub(crate) struct Shard {
     joins: bool,
     /// Those for whom something was queued in this batch.
     filled: Vec<Arc<SessionMailbox>>,
+}
+
+/// Those who follow a target.
+#[derive(Debug)]
+struct Channel {
+    target: Arc<Target>,
+    members: BTreeMap<SessionKey, Arc<SessionMailbox>>,
 }
 
 /// How many deliveries are queued before anything is sent: what queues up for one socket leaves in one write.
@@ -114,22 +123,24 @@ impl Shard {
             Delivery::Disconnected { session } => {
                 self.sessions.remove(&session);
             }
-            Delivery::Attach { session, channel } => {
+            Delivery::Attach { session, channel, target } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
-                    self.channels.entry(channel).or_default().insert(session, Arc::clone(mailbox));
+                    let new = || Channel { target: Arc::new(target), members: BTreeMap::new() };
+                    let Channel { members, .. } = self.channels.entry(channel).or_insert_with(new);
+                    members.insert(session, Arc::clone(mailbox));
                 }
             }
             Delivery::Detach { session, channel } => {
-                if let Some(members) = self.channels.get_mut(&channel) {
+                if let Some(Channel { members, .. }) = self.channels.get_mut(&channel) {
                     members.remove(&session);
                     if members.is_empty() {
                         self.channels.remove(&channel);
                     }
                 }
             }
-            Delivery::Resume { session } => {
+            Delivery::Resume { session, missed } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
-                    mailbox.resume();
+                    mailbox.resume(missed);
                 }
             }
             Delivery::Sync { session, subscription, frame } => {
@@ -177,7 +188,7 @@ impl Shard {
         match &self.joined {
             Some(last) if last.is_same(&frame) => Arc::clone(last),
             _ => {
-                let state = Arc::new(SharedSync::new(Arc::new(ToSubscriber::Sync(frame))));
+                let state = Arc::new(SharedSync::new(frame));
                 self.joined = Some(Arc::clone(&state));
                 state
             }
@@ -185,10 +196,10 @@ impl Shard {
     }
 
     fn broadcast(&mut self, channel: ChannelKey, frame: Arc<ToSubscriber>) {
-        let Some(members) = self.channels.get(&channel) else { return };
-        if let ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
+        let Some(Channel { target, members }) = self.channels.get(&channel) else { return };
+        if let ToSubscriber::Sync(state @ SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
             // As large as the group: not an event that counts against a subscriber's bound.
-            let state = Arc::new(SharedSync::new(Arc::clone(&frame)));
+            let state = Arc::new(SharedSync::new(state.clone()));
             for mailbox in members.values() {
                 if mailbox.push_group(group.clone(), Arc::clone(&state)) == Push::First {
                     self.filled.push(Arc::clone(mailbox));
@@ -200,8 +211,9 @@ impl Shard {
             Some((last, encoded)) if Arc::ptr_eq(&last, &frame) => encoded,
             _ => encode(&frame),
         };
+        let sent = matches!(&*frame, ToSubscriber::Event(event) if event.is_sent()).then_some(target);
         for mailbox in members.values() {
-            if mailbox.push_event(encoded.clone()) == Push::First {
+            if mailbox.push_event(encoded.clone(), sent) == Push::First {
                 self.filled.push(Arc::clone(mailbox));
             }
         }

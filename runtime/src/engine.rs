@@ -309,9 +309,11 @@ impl<P: Platform> Engine<P> {
                     mailbox.close(CloseCode::Policy, "replaced by a newer connection of the same worker");
                 }
             }
-            Effect::Attach { session, channel } => self.deliver(Delivery::Attach { session, channel }).await,
+            Effect::Attach { session, channel, target } => {
+                self.deliver(Delivery::Attach { session, channel, target }).await;
+            }
             Effect::Detach { session, channel } => self.deliver(Delivery::Detach { session, channel }).await,
-            Effect::Resume { session } => self.deliver(Delivery::Resume { session }).await,
+            Effect::Resume { session, missed } => self.deliver(Delivery::Resume { session, missed }).await,
             Effect::Sync { session, subscription, frame } => {
                 self.deliver(Delivery::Sync { session, subscription, frame }).await;
             }

@@ -28,6 +28,9 @@ pub struct Frame {
     pub revision: Option<u64>,
     /// The name of the store's history, in a sync.
     pub epoch: Option<String>,
+    /// How many sent events the subscriber has missed of what this is the state of, if it was too slow for them.
+    #[serde(default)]
+    pub skipped: u64,
     /// What happened.
     pub event: Happened,
 }

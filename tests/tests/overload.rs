@@ -89,6 +89,46 @@ async fn a_subscriber_that_is_too_slow_gets_a_sync_after_every_overflow_and_ends
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_is_too_slow_is_told_how_many_sent_events_it_has_missed() {
+    const ROUNDS: u64 = 3;
+    // More than the system takes on behalf of a peer that does not read.
+    const SENT: u64 = 16_000;
+    let server = Setup::new().limits(json!({ "outbox_bytes": 1 })).start().await;
+    let mut writer = Worker::connect(server.workers()).await;
+    let (mut whole, _) = Subscriber::of_group(server.streams(), "s", "g").await;
+    let mut item = Subscriber::connect(server.streams()).await;
+    item.join("item", "s", "g", Some("i")).await;
+
+    for round in 1..=ROUNDS {
+        // Each second one is sent to the item, and the others to the group.
+        let send = |n: u64| {
+            let id = if n.is_multiple_of(2) { "i" } else { "" };
+            let data = "x".repeat(1_000);
+            json!({ "stream_name": "s", "group_id": "g", "id": id, "type": "typing", "data": data })
+                .to_string()
+        };
+        writer.pipeline("stream::send", 128, (0..SENT).map(send)).await;
+        writer.set("s", "g", "i", round).await;
+        for (subscriber, of) in [(&mut whole, SENT), (&mut item, SENT / 2)] {
+            let (mut got, mut missed) = (0, 0);
+            loop {
+                let frame = subscriber.next().await;
+                missed += frame.skipped;
+                match frame.event.kind.as_str() {
+                    "event" => got += 1,
+                    // The round's end, in the way in which it is told: to the group or to the item.
+                    "sync" if ![json!(round), json!([round])].contains(&frame.data()) => {}
+                    "sync" | "create" | "update" => break,
+                    other => panic!("unexpected: {other}"),
+                }
+            }
+            assert!(missed > 0, "round {round}: it was not too slow");
+            assert_eq!(got + missed, of, "round {round}: {got} were got");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_subscriber_that_reads_no_answers_is_not_read_from() {
     // More than the system takes on behalf of a peer that does not read.
     const MOST: usize = 96 << 20;

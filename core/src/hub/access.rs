@@ -48,7 +48,7 @@ impl Hub {
 
     fn insert(&mut self, key: SessionKey, access: Access) {
         let session =
-            Session { access, subscriptions: BTreeMap::new(), targets: BTreeMap::new(), behind: false };
+            Session { access, subscriptions: BTreeMap::new(), targets: BTreeMap::new(), behind: None };
         self.sessions.insert(key, session);
     }
 

@@ -6,6 +6,7 @@
 //! behind it is in none.
 
 mod access;
+mod channels;
 mod outbox;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,11 @@ pub(crate) use access::context;
 pub use outbox::{Outbox, Pushed};
 
 use access::Access;
+use channels::{Channels, Missed, Ways};
 
 use crate::effect::Effect;
 use crate::json::Json;
-use crate::key::{ChannelKey, GateKey, JoinKey, SessionKey};
+use crate::key::{GateKey, JoinKey, SessionKey};
 use crate::log::Epoch;
 use crate::name::{GroupPath, ItemId, StreamName, SubscriptionId, Target};
 use crate::store::{Durable, Event, EventKind, Joined, State};
@@ -34,8 +36,8 @@ struct Session {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     /// How many of the open subscriptions have each target.
     targets: Targets,
-    /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots.
-    behind: bool,
+    /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots. What it misses.
+    behind: Option<Missed>,
 }
 
 #[derive(Debug)]
@@ -76,19 +78,11 @@ pub(crate) enum Ended {
     Open { join: Joined, key: Option<JoinKey> },
 }
 
-#[derive(Debug)]
-struct Channel {
-    key: ChannelKey,
-    members: usize,
-}
-
 /// All sessions and channels.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     sessions: BTreeMap<SessionKey, Session>,
-    /// By group, then by item; `None` is the group's own.
-    channels: BTreeMap<GroupPath, BTreeMap<Option<ItemId>, Channel>>,
-    next_channel: u64,
+    channels: Channels,
     next_held: u64,
     /// The sessions that nobody vouches for, and when they are closed.
     refused: BTreeSet<(Mono, SessionKey)>,
@@ -101,9 +95,7 @@ impl Hub {
         if let Access::Refused { close_at } = session.access {
             self.refused.remove(&(close_at, key));
         }
-        if !session.behind {
-            self.leave_all(key, session.channels(), turn.effects);
-        }
+        self.channels.leave(key, &mut session.behind, channels_of(&session.targets), turn.effects);
         session.end_all()
     }
 
@@ -130,7 +122,7 @@ impl Hub {
             }
             Some(existing) if existing.target == *target => {
                 return match existing.state {
-                    Progress::Open { .. } if !session.behind => Join::Again,
+                    Progress::Open { .. } if session.behind.is_none() => Join::Again,
                     _ => Join::Nothing,
                 };
             }
@@ -205,7 +197,7 @@ impl Hub {
         target: &Target,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(&session_key) else { return false };
-        let behind = session.behind;
+        let behind = session.behind.is_some();
         match session.subscriptions.get_mut(subscription) {
             Some(Subscription { target: own, state: Progress::Open { loading, .. } }) if own == target => {
                 match std::mem::take(loading) {
@@ -219,24 +211,21 @@ impl Hub {
 
     /// One subscription more of a session has this target. Returns whether the session is sent anything.
     fn cover(&mut self, turn: &mut Turn<'_>, session_key: SessionKey, target: &Target) -> bool {
-        let Some(session) = self.sessions.get_mut(&session_key) else { return false };
-        let items = session.targets.entry(target.group.clone()).or_default();
+        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&session_key) else { return false };
+        let items = targets.entry(target.group.clone()).or_default();
         let count = items.entry(target.item.clone()).or_default();
         *count += 1;
         let first = *count == 1;
-        if session.behind {
-            return false;
-        }
         if first && target.item.is_none() {
             // From the channels of single items to that of them all.
-            let single =
-                items.keys().flatten().map(|item| (target.group.clone(), Some(item.clone()))).collect();
-            self.leave_all(session_key, single, turn.effects);
-            self.enter(session_key, &target.group, &None, turn.effects);
-        } else if first && !items.contains_key(&None) {
-            self.enter(session_key, &target.group, &target.item, turn.effects);
+            let single = items.keys().flatten();
+            let single = single.map(|item| Target { group: target.group.clone(), item: Some(item.clone()) });
+            self.channels.leave(session_key, behind, single.collect(), turn.effects);
         }
-        true
+        if first && (target.item.is_none() || !items.contains_key(&None)) {
+            self.channels.enter(session_key, behind, target.clone(), turn.effects);
+        }
+        behind.is_none()
     }
 
     /// A subscription is refused.
@@ -276,11 +265,11 @@ impl Hub {
 
     /// One subscription less of a session has this target.
     fn uncover(&mut self, turn: &mut Turn<'_>, key: SessionKey, target: Target) {
-        let Some(session) = self.sessions.get_mut(&key) else { return };
-        if !uncount(&mut session.targets, &target) || session.behind {
+        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&key) else { return };
+        if !uncount(targets, &target) {
             return;
         }
-        let left = session.targets.get(&target.group);
+        let left = targets.get(&target.group);
         if left.is_some_and(|items| items.contains_key(&None)) {
             return;
         }
@@ -288,20 +277,23 @@ impl Hub {
             None => left.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
             Some(_) => Vec::new(),
         };
-        self.leave_all(key, vec![(target.group.clone(), target.item)], turn.effects);
-        for item in &single {
-            self.enter(key, &target.group, item, turn.effects);
+        let group = target.group.clone();
+        self.channels.leave(key, behind, vec![target], turn.effects);
+        for item in single {
+            self.channels.enter(key, behind, Target { group: group.clone(), item }, turn.effects);
         }
     }
 
     /// The session's outbox dropped what waited there: it gets nothing until [`Hub::drained`].
     pub(crate) fn overflowed(&mut self, key: SessionKey, effects: &mut Vec<Effect>) {
-        if let Some(session) = self.sessions.get_mut(&key)
-            && !session.behind
-        {
-            session.behind = true;
-            let channels = session.channels();
-            self.leave_all(key, channels, effects);
+        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&key) else { return };
+        if behind.is_some() {
+            return;
+        }
+        self.channels.leave(key, behind, channels_of(targets), effects);
+        *behind = Some(Missed::default());
+        for target in channels_of(targets) {
+            self.channels.enter(key, behind, target, effects);
         }
     }
 
@@ -313,10 +305,11 @@ impl Hub {
         key: SessionKey,
         loads: impl Fn(&StreamName) -> bool,
     ) -> Vec<(SubscriptionId, Target)> {
-        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind) else {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind.is_some()) else {
             return Vec::new();
         };
-        session.behind = false;
+        self.channels.leave(key, &mut session.behind, channels_of(&session.targets), turn.effects);
+        let missed = session.behind.take().map_or_else(BTreeMap::new, Missed::counts);
         let mut stale = Vec::new();
         for (id, subscription) in &mut session.subscriptions {
             let Progress::Open { loading, .. } = &mut subscription.state else { continue };
@@ -331,10 +324,9 @@ impl Hub {
             }
             stale.push((id.clone(), target.clone()));
         }
-        let channels = session.channels();
-        turn.effects.push(Effect::Resume { session: key });
-        for (group, item) in &channels {
-            self.enter(key, group, item, turn.effects);
+        turn.effects.push(Effect::Resume { session: key, missed });
+        for target in channels_of(&session.targets) {
+            self.channels.enter(key, &mut session.behind, target, turn.effects);
         }
         stale
     }
@@ -342,7 +334,7 @@ impl Hub {
     /// The open subscriptions of a stream, but for those of sessions that are behind.
     pub(crate) fn subscriptions(&self, stream: &StreamName) -> Vec<(Target, (SessionKey, SubscriptionId))> {
         let mut found = Vec::new();
-        for (key, session) in self.sessions.iter().filter(|(_, session)| !session.behind) {
+        for (key, session) in self.sessions.iter().filter(|(_, session)| session.behind.is_none()) {
             for (id, Subscription { target, state }) in &session.subscriptions {
                 if target.group.stream == *stream && matches!(state, Progress::Open { .. }) {
                     found.push((target.clone(), (*key, id.clone())));
@@ -354,10 +346,9 @@ impl Hub {
 
     /// Sends a state to all who subscribe to its target.
     pub(crate) fn refresh(&mut self, turn: &mut Turn<'_>, target: Target, state: Durable, epoch: Epoch) {
-        let channel = self.channels.get(&target.group).and_then(|channels| channels.get(&target.item));
-        if let Some(Channel { key, .. }) = channel {
+        if let Some(channel) = self.channels.of(&target) {
             let frame = Arc::new(ToSubscriber::Sync(SyncFrame { target, state, epoch }));
-            turn.effects.push(Effect::Broadcast { channel: *key, frame });
+            turn.effects.push(Effect::Broadcast { channel, frame });
         }
     }
 
@@ -366,10 +357,11 @@ impl Hub {
     }
 
     /// Sends an event to everybody that it is for.
-    pub(crate) fn broadcast(&self, event: &Arc<Event>, epoch: Epoch, effects: &mut Vec<Effect>) {
-        let Some(channels) = self.channels.get(&event.group) else { return };
-        let whole = channels.get(&None).map(|channel| channel.key);
-        let item = event.item.as_ref().and_then(|_| channels.get(&event.item)).map(|channel| channel.key);
+    pub(crate) fn broadcast(&mut self, event: &Arc<Event>, epoch: Epoch, effects: &mut Vec<Effect>) {
+        let Ways { whole, item } = self.channels.ways(&event.group, &event.item, event.is_sent());
+        if whole.is_none() && item.is_none() {
+            return;
+        }
         let (frame, group_frame) = match &event.kind {
             EventKind::Replaced { value, group, .. } => {
                 let item =
@@ -387,44 +379,6 @@ impl Hub {
         }
         if let (Some(channel), Some(frame)) = (whole, group_frame) {
             effects.push(Effect::Broadcast { channel, frame: Arc::new(frame) });
-        }
-    }
-
-    /// Puts a session into a channel, which is made if it is not there.
-    fn enter(
-        &mut self,
-        session: SessionKey,
-        group: &GroupPath,
-        item: &Option<ItemId>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let channels = self.channels.entry(group.clone()).or_default();
-        let channel = channels.entry(item.clone()).or_insert_with(|| {
-            self.next_channel += 1;
-            Channel { key: ChannelKey(self.next_channel), members: 0 }
-        });
-        channel.members += 1;
-        effects.push(Effect::Attach { session, channel: channel.key });
-    }
-
-    /// Takes a session out of channels; an empty one is no more.
-    fn leave_all(
-        &mut self,
-        session: SessionKey,
-        left: Vec<(GroupPath, Option<ItemId>)>,
-        effects: &mut Vec<Effect>,
-    ) {
-        for (group, item) in left {
-            let Some(channels) = self.channels.get_mut(&group) else { continue };
-            let Some(channel) = channels.get_mut(&item) else { continue };
-            effects.push(Effect::Detach { session, channel: channel.key });
-            channel.members -= 1;
-            if channel.members == 0 {
-                channels.remove(&item);
-                if channels.is_empty() {
-                    self.channels.remove(&group);
-                }
-            }
         }
     }
 }
@@ -451,19 +405,19 @@ impl Session {
         }
         ended
     }
+}
 
-    /// The channels that the session belongs in: of each group the group's own if it subscribes to all of it, else
-    /// those of its items.
-    fn channels(&self) -> Vec<(GroupPath, Option<ItemId>)> {
-        let of_group = |(group, items): (&GroupPath, &BTreeMap<Option<ItemId>, usize>)| {
-            let items = match items.contains_key(&None) {
-                true => vec![None],
-                false => items.keys().cloned().collect(),
-            };
-            items.into_iter().map(|item| (group.clone(), item)).collect::<Vec<_>>()
+/// The channels that a session belongs in: of each group the group's own if it subscribes to all of it, else those of
+/// its items.
+fn channels_of(targets: &Targets) -> Vec<Target> {
+    let of_group = |(group, items): (&GroupPath, &BTreeMap<Option<ItemId>, usize>)| {
+        let items = match items.contains_key(&None) {
+            true => vec![None],
+            false => items.keys().cloned().collect(),
         };
-        self.targets.iter().flat_map(of_group).collect()
-    }
+        items.into_iter().map(|item| Target { group: group.clone(), item }).collect::<Vec<_>>()
+    };
+    targets.iter().flat_map(of_group).collect()
 }
 
 /// One less has this target. Returns whether it was the last.

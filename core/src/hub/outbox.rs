@@ -1,12 +1,16 @@
 //! What waits to be sent to one subscriber: what is kept, what is dropped, and what is asked for then.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::name::Target;
 
 /// Frames on their way to one subscriber, with a bound on the events among them.
 ///
 /// When the events that wait would exceed the bound, everything that can be had again is dropped: the events and
 /// the snapshots. From then on the outbox refuses both until [`Outbox::resume`], so that a subscriber that is too
-/// slow sees no gap: it is told its targets' fresh state once it has taken what was left.
+/// slow sees no gap: it is told its targets' fresh state once it has taken what was left. Sent events can't be had
+/// again, so those that are dropped are counted, see [`Outbox::take_skipped`].
 #[derive(Debug)]
 pub struct Outbox<S, F> {
     frames: VecDeque<Frame<S, F>>,
@@ -22,12 +26,16 @@ pub struct Outbox<S, F> {
     notices: usize,
     /// How often it has overflowed.
     overflows: u64,
+    /// How many sent events were dropped, and the subscriber was not told so yet, by the target that it followed.
+    skipped: BTreeMap<Target, u64>,
 }
 
 #[derive(Debug)]
 enum Frame<S, F> {
     Event {
         bytes: usize,
+        /// The target through which the subscriber gets it, if it is counted when it is dropped.
+        sent: Option<Arc<Target>>,
         frame: F,
     },
     Snapshot {
@@ -64,6 +72,7 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
             behind: false,
             notices: 0,
             overflows: 0,
+            skipped: BTreeMap::new(),
         }
     }
 
@@ -72,21 +81,30 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.bytes == 0 || self.bytes + bytes <= self.limit
     }
 
-    /// Queues an event of `bytes` bytes.
-    pub fn push_event(&mut self, bytes: usize, frame: F) -> Pushed {
-        if self.behind {
-            return Pushed::Dropped;
-        }
-        if !self.has_room(bytes) {
+    /// Queues an event of `bytes` bytes. Of a sent one, `sent` is the target of the channel through which it came.
+    pub fn push_event(&mut self, bytes: usize, sent: Option<Arc<Target>>, frame: F) -> Pushed {
+        let overflows = !self.behind && !self.has_room(bytes);
+        if overflows {
             self.behind = true;
             self.overflows += 1;
             self.bytes = 0;
             self.snapshots.clear();
-            self.frames.retain(|frame| matches!(frame, Frame::Notice(_)));
-            return Pushed::Overflowed;
+            let skipped = &mut self.skipped;
+            self.frames.retain(|frame| {
+                if let Frame::Event { sent: Some(target), .. } = frame {
+                    skip(skipped, target);
+                }
+                matches!(frame, Frame::Notice(_))
+            });
+        }
+        if self.behind {
+            if let Some(target) = sent {
+                skip(&mut self.skipped, &target);
+            }
+            return if overflows { Pushed::Overflowed } else { Pushed::Dropped };
         }
         self.bytes += bytes;
-        self.frames.push_back(Frame::Event { bytes, frame });
+        self.frames.push_back(Frame::Event { bytes, sent, frame });
         Pushed::Queued
     }
 
@@ -124,7 +142,7 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
             let frame = self.frames.pop_front()?;
             self.front += 1;
             match frame {
-                Frame::Event { bytes, frame } => {
+                Frame::Event { bytes, frame, .. } => {
                     self.bytes -= bytes;
                     return Some(frame);
                 }
@@ -156,9 +174,26 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.notices
     }
 
-    /// Takes events and snapshots again.
-    pub fn resume(&mut self) {
+    /// Takes events and snapshots again. `missed` names what the subscriber follows, and says how many sent events
+    /// have not even come here. What was dropped of other targets is forgotten: no state of those will be told.
+    pub fn resume(&mut self, missed: BTreeMap<Target, u64>) {
         self.behind = false;
+        let dropped = std::mem::replace(&mut self.skipped, missed);
+        for (target, skipped) in &mut self.skipped {
+            *skipped += dropped.get(target).copied().unwrap_or(0);
+        }
+        self.skipped.retain(|_, skipped| *skipped > 0);
+    }
+
+    /// How many sent events the subscriber has missed of what it follows as `target`, since this was last taken. For
+    /// the snapshot of it that was just popped: that is to tell.
+    pub fn take_skipped(&mut self, target: &Target) -> u64 {
+        self.skipped.remove(target).unwrap_or(0)
+    }
+
+    /// Whether a snapshot of this target has to tell what was missed.
+    pub fn has_skipped(&self, target: &Target) -> bool {
+        self.skipped.contains_key(target)
     }
 
     /// How many snapshots wait.
@@ -177,9 +212,18 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
     }
 }
 
+fn skip(skipped: &mut BTreeMap<Target, u64>, target: &Target) {
+    match skipped.get_mut(target) {
+        Some(count) => *count += 1,
+        None => drop(skipped.insert(target.clone(), 1)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
+    use crate::name::{GroupName, GroupPath, StreamName};
 
     fn drain(outbox: &mut Outbox<char, &'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| outbox.pop()).collect()
@@ -190,8 +234,8 @@ mod tests {
         let mut outbox = Outbox::new(10);
         outbox.push_notice("error");
         assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
-        assert_eq!(outbox.push_event(4, "one"), Pushed::Queued);
-        assert_eq!(outbox.push_event(6, "two"), Pushed::Queued);
+        assert_eq!(outbox.push_event(4, None, "one"), Pushed::Queued);
+        assert_eq!(outbox.push_event(6, None, "two"), Pushed::Queued);
         assert_eq!(drain(&mut outbox), ["error", "sync", "one", "two"]);
     }
 
@@ -199,32 +243,60 @@ mod tests {
     fn an_overflow_drops_what_can_be_had_again_and_keeps_the_rest() {
         let mut outbox = Outbox::new(10);
         assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
-        assert_eq!(outbox.push_event(10, "one"), Pushed::Queued);
+        assert_eq!(outbox.push_event(10, None, "one"), Pushed::Queued);
         outbox.push_notice("error");
-        assert_eq!(outbox.push_event(1, "two"), Pushed::Overflowed);
+        assert_eq!(outbox.push_event(1, None, "two"), Pushed::Overflowed);
         assert!(outbox.is_behind());
-        assert_eq!(outbox.push_event(1, "three"), Pushed::Dropped);
+        assert_eq!(outbox.push_event(1, None, "three"), Pushed::Dropped);
         assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Dropped);
         assert_eq!(drain(&mut outbox), ["error"]);
-        outbox.resume();
+        outbox.resume(BTreeMap::new());
         assert_eq!(outbox.push_snapshot('a', "fresh sync"), Pushed::Queued);
-        assert_eq!(outbox.push_event(10, "four"), Pushed::Queued);
+        assert_eq!(outbox.push_event(10, None, "four"), Pushed::Queued);
         assert_eq!(drain(&mut outbox), ["fresh sync", "four"]);
+    }
+
+    #[test]
+    fn sent_events_that_are_dropped_are_counted_until_that_is_told() {
+        let limits = Limits::default();
+        let target = |group| {
+            let stream = StreamName::new("s", &limits).unwrap();
+            let group = GroupName::new(group, &limits).unwrap();
+            Arc::new(Target { group: GroupPath { stream, group }, item: None })
+        };
+        let (g, h, left) = (target("g"), target("h"), target("left"));
+        let mut outbox: Outbox<char, _> = Outbox::new(10);
+        assert_eq!(outbox.push_event(2, Some(Arc::clone(&g)), "gone before"), Pushed::Queued);
+        assert_eq!(outbox.pop(), Some("gone before"));
+        assert_eq!(outbox.push_event(4, Some(Arc::clone(&g)), "waits"), Pushed::Queued);
+        assert_eq!(outbox.push_event(4, None, "a change"), Pushed::Queued);
+        assert_eq!(outbox.push_event(4, Some(Arc::clone(&g)), "one too many"), Pushed::Overflowed);
+        assert_eq!(outbox.push_event(4, Some(Arc::clone(&h)), "too late"), Pushed::Dropped);
+        assert_eq!(outbox.push_event(4, Some(Arc::clone(&left)), "of no interest soon"), Pushed::Dropped);
+        outbox.resume(BTreeMap::from([((*g).clone(), 5), ((*h).clone(), 0)]));
+        // The state that tells it is dropped in its turn.
+        assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
+        assert_eq!(outbox.push_event(11, Some(Arc::clone(&g)), "large"), Pushed::Queued);
+        assert_eq!(outbox.push_event(1, None, "a change"), Pushed::Overflowed);
+        outbox.resume(BTreeMap::from([((*g).clone(), 0), ((*h).clone(), 0)]));
+        assert_eq!([&g, &h, &left].map(|target| outbox.has_skipped(target)), [true, true, false]);
+        assert_eq!([&g, &h, &left].map(|target| outbox.take_skipped(target)), [8, 1, 0]);
+        assert_eq!(outbox.take_skipped(&g), 0);
     }
 
     #[test]
     fn one_event_alone_always_fits() {
         let mut outbox: Outbox<char, _> = Outbox::new(10);
-        assert_eq!(outbox.push_event(1_000, "large"), Pushed::Queued);
+        assert_eq!(outbox.push_event(1_000, None, "large"), Pushed::Queued);
         assert_eq!(outbox.pop(), Some("large"));
-        assert_eq!(outbox.push_event(10, "small"), Pushed::Queued);
+        assert_eq!(outbox.push_event(10, None, "small"), Pushed::Queued);
     }
 
     #[test]
     fn at_most_one_snapshot_of_a_subscription_waits() {
         let mut outbox = Outbox::new(10);
         assert_eq!(outbox.push_snapshot('a', "a1"), Pushed::Queued);
-        assert_eq!(outbox.push_event(1, "one"), Pushed::Queued);
+        assert_eq!(outbox.push_event(1, None, "one"), Pushed::Queued);
         assert_eq!(outbox.push_snapshot('b', "b1"), Pushed::Queued);
         assert_eq!(outbox.push_snapshot('a', "a2"), Pushed::Queued);
         assert_eq!(outbox.pop(), Some("one"));

@@ -63,6 +63,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether it was sent, and is kept nowhere: who misses it can't have it again.
+    pub fn is_sent(&self) -> bool {
+        matches!(self.kind, EventKind::Sent { .. })
+    }
+
     /// The length of its value or payload, in bytes.
     pub(crate) fn value_len(&self) -> usize {
         match &self.kind {

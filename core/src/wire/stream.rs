@@ -293,23 +293,7 @@ impl ToSubscriber {
     pub fn encode_onto(&self, out: &mut String) {
         match self {
             ToSubscriber::Event(event) => push_event(out, event, "sync"),
-            ToSubscriber::Sync(sync) => {
-                push_start(out, sync.state.stamp, &sync.target.group, sync.target.item.as_ref());
-                out.push_str(r#"{"type":"sync","data":"#);
-                match &sync.state.state {
-                    State::Listed(items) => out.push_str(items.as_str()),
-                    State::Item(value) => out.push_str(value.as_ref().map_or("null", Json::as_str)),
-                    // A null in the list would kill clients that read the ids of its items.
-                    State::Group(items) => {
-                        let items = items.iter().filter(|item| !item.value.is_null());
-                        push_array(out, items, |out, item| out.push_str(item.value.as_str()));
-                    }
-                }
-                out.push('}');
-                push_key(out, "revision");
-                out.push_str(&sync.state.revision.0.to_string());
-                push_text_member(out, "epoch", &sync.epoch.to_string());
-            }
+            ToSubscriber::Sync(sync) => return sync.encode_onto(out, 0),
             ToSubscriber::Error(error) => {
                 let [stream, group, item] = &error.names;
                 push_names(out, 0, stream.as_deref().unwrap_or(""), group.as_deref().unwrap_or(""));
@@ -329,6 +313,30 @@ impl ToSubscriber {
     }
 }
 
+impl SyncFrame {
+    /// Appends the frame's text, for a subscriber that has missed so many sent events of the target.
+    pub fn encode_onto(&self, out: &mut String, skipped: u64) {
+        let SyncFrame { target, state: Durable { stamp, revision, state }, epoch } = self;
+        push_start(out, *stamp, &target.group, target.item.as_ref());
+        out.push_str(r#"{"type":"sync","data":"#);
+        match state {
+            State::Listed(items) => out.push_str(items.as_str()),
+            State::Item(value) => out.push_str(value.as_ref().map_or("null", Json::as_str)),
+            // A null in the list would kill clients that read the ids of its items.
+            State::Group(items) => {
+                let items = items.iter().filter(|item| !item.value.is_null());
+                push_array(out, items, |out, item| out.push_str(item.value.as_str()));
+            }
+        }
+        out.push('}');
+        push_key(out, "revision");
+        out.push_str(&revision.0.to_string());
+        push_text_member(out, "epoch", &epoch.to_string());
+        push_skipped(out, skipped);
+        out.push('}');
+    }
+}
+
 /// Appends an event as the handler of a trigger gets it: like a subscriber's frame, but a change to or from null is
 /// told as the change that it is.
 pub(super) fn push_trigger_event(out: &mut String, event: &Event, skipped: u64) {
@@ -338,11 +346,16 @@ pub(super) fn push_trigger_event(out: &mut String, event: &Event, skipped: u64) 
         _ => "update",
     };
     push_event(out, event, replaced);
+    push_skipped(out, skipped);
+    out.push('}');
+}
+
+/// Appends how many events were dropped before, if any were.
+fn push_skipped(out: &mut String, skipped: u64) {
     if skipped > 0 {
         push_key(out, "skipped");
         out.push_str(&skipped.to_string());
     }
-    out.push('}');
 }
 
 /// Appends an event up to its closing brace. `replaced` is the type of a change to or from null.

@@ -37,14 +37,10 @@ impl fmt::Display for Call {
         write!(f, "{} ", self.function)?;
         match (&self.data["type"], &self.data["subscription_id"]) {
             (Value::String(kind), _) if kind == "stream" => {
-                write!(f, "{}", Seen::read(&self.data.to_string()))?;
+                write!(f, "{}", Seen::read(&self.data.to_string()))
             }
-            (_, Value::String(subscription)) => write!(f, "{subscription}")?,
-            _ => write!(f, "{}", self.data)?,
-        }
-        match self.skipped() {
-            Some(skipped) => write!(f, " skipped {skipped}"),
-            None => Ok(()),
+            (_, Value::String(subscription)) => write!(f, "{subscription}"),
+            _ => write!(f, "{}", self.data),
         }
     }
 }

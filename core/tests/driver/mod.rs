@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{ChannelKey, SessionKey, WorkerKey};
 use headwater_core::log::{SegmentHeader, Write};
+use headwater_core::name::Target;
 use headwater_core::store::{Load, Loaded, Save};
 use headwater_core::time::{Mono, Now, WallMs};
 use headwater_core::wire::stream::{self, ToSubscriber};
@@ -84,6 +85,8 @@ struct Session {
     channels: BTreeSet<ChannelKey>,
     /// Frames are dropped from an overflow on until the core resumes.
     behind: bool,
+    /// What it is to be told that it has missed.
+    missed: BTreeMap<Target, u64>,
     inbox: Vec<String>,
 }
 
@@ -575,7 +578,7 @@ impl World {
             Effect::Reply { invocation_id: None, .. } => {}
             Effect::ToWorker { worker, frame } => self.deliver(worker, &frame),
             Effect::CloseWorker { worker } => self.closed.push(worker),
-            Effect::Attach { session, channel } => {
+            Effect::Attach { session, channel, .. } => {
                 let Some(session) = self.sessions.get_mut(&session) else {
                     return;
                 };
@@ -587,13 +590,16 @@ impl World {
                 };
                 assert!(session.channels.remove(&channel), "detached from {channel:?} without being there");
             }
-            Effect::Resume { session } => {
+            Effect::Resume { session, missed } => {
                 let session = self.sessions.get_mut(&session).expect("a session that overflowed");
                 assert!(std::mem::take(&mut session.behind), "resumed without being behind");
+                session.missed = missed;
             }
             Effect::Sync { session, frame, .. } => {
                 if let Some(session) = self.sessions.get_mut(&session).filter(|session| !session.behind) {
-                    session.inbox.push(ToSubscriber::Sync(frame).encode());
+                    let mut text = String::new();
+                    frame.encode_onto(&mut text, session.missed.remove(&frame.target).unwrap_or(0));
+                    session.inbox.push(text);
                 }
             }
             Effect::Refuse { session, error } => {

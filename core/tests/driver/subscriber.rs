@@ -15,6 +15,8 @@ pub(crate) struct Seen {
     pub(crate) stamp: u64,
     pub(crate) revision: Option<u64>,
     pub(crate) sent: bool,
+    /// How many sent events were missed before it.
+    pub(crate) skipped: Option<u64>,
 }
 
 impl Seen {
@@ -37,6 +39,7 @@ impl Seen {
             stamp: value["timestamp"].as_u64().expect("a timestamp"),
             revision: value["revision"].as_u64(),
             sent,
+            skipped: value["skipped"].as_u64(),
         }
     }
 
@@ -46,7 +49,7 @@ impl Seen {
     }
 }
 
-/// `group/item kind data #revision @stamp`, the stamp counted from the start of the story; errors: `! code`.
+/// `group/item kind data #revision @stamp skipped`, the stamp counted from the start of the story; errors: `! code`.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(revision) = self.revision else {
@@ -57,7 +60,11 @@ impl fmt::Display for Seen {
             write!(f, "/{item}")?;
         }
         let stamp = self.stamp.saturating_sub(super::START);
-        write!(f, " {} {} #{revision} @{stamp}", self.kind, self.data)
+        write!(f, " {} {} #{revision} @{stamp}", self.kind, self.data)?;
+        match self.skipped {
+            Some(skipped) => write!(f, " skipped {skipped}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What waits for a subscriber.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, TryLockError};
 
 use bytes::Bytes;
 use headwater_core::hub::{Outbox, Pushed};
-use headwater_core::name::{GroupPath, SubscriptionId};
+use headwater_core::name::{GroupPath, SubscriptionId, Target};
 use headwater_core::store::State as Contents;
 use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -33,32 +34,38 @@ pub(crate) enum SessionFrame {
     Encoded(Bytes),
     /// The state of a group or an item, possibly large, and shared with all who get the same.
     Shared(Arc<SharedSync>),
+    /// The same for one who has missed so many sent events: it says so, and is encoded for it alone.
+    Fresh(Arc<SharedSync>, u64),
 }
 
 /// A state on its way to one or many: encoded by the first whose turn it is to send it, or, when newer state comes
 /// before that, by nobody.
 #[derive(Debug)]
 pub(crate) struct SharedSync {
-    frame: Arc<ToSubscriber>,
+    frame: SyncFrame,
     pub(super) encoded: OnceLock<Bytes>,
 }
 
 impl SharedSync {
-    pub(crate) fn new(frame: Arc<ToSubscriber>) -> SharedSync {
+    pub(crate) fn new(frame: SyncFrame) -> SharedSync {
         SharedSync { frame, encoded: OnceLock::new() }
     }
 
     /// Whether it is what `other` tells: the same moment of the same history. What a worker listed has no moments.
     pub(crate) fn is_same(&self, other: &SyncFrame) -> bool {
-        let ToSubscriber::Sync(this) = &*self.frame else { return false };
         let moment = |frame: &SyncFrame| (frame.state.revision, frame.state.stamp, frame.epoch);
-        this.target == other.target
-            && moment(this) == moment(other)
+        self.frame.target == other.target
+            && moment(&self.frame) == moment(other)
             && !matches!(other.state.state, Contents::Listed(_))
     }
 
     pub(super) fn encoded(&self) -> Bytes {
-        self.encoded.get_or_init(|| encode(&self.frame)).clone()
+        self.encoded.get_or_init(|| self.encoded_after(0)).clone()
+    }
+
+    /// For one who has missed so many sent events.
+    fn encoded_after(&self, skipped: u64) -> Bytes {
+        frame::text(|out| self.frame.encode_onto(out, skipped))
     }
 }
 
@@ -84,7 +91,13 @@ impl Queue for SessionQueue {
     type Frame = SessionFrame;
 
     fn pop(&mut self) -> Option<SessionFrame> {
-        self.0.pop()
+        match self.0.pop()? {
+            SessionFrame::Shared(state) => match self.0.take_skipped(&state.frame.target) {
+                0 => Some(SessionFrame::Shared(state)),
+                skipped => Some(SessionFrame::Fresh(state, skipped)),
+            },
+            frame => Some(frame),
+        }
     }
 
     fn is_prepared(&self) -> bool {
@@ -92,7 +105,9 @@ impl Queue for SessionQueue {
             // Large ones are copied for so long that others would wait.
             Some(SessionFrame::Shared(state)) => {
                 state.encoded.get().is_some_and(|frame| frame.len() <= LARGE)
+                    && !self.0.has_skipped(&state.frame.target)
             }
+            Some(SessionFrame::Fresh(..)) => false,
             Some(SessionFrame::Encoded(_)) | None => true,
         }
     }
@@ -126,13 +141,16 @@ pub(crate) enum Push {
 }
 
 impl Mailbox<SessionQueue> {
-    pub(crate) fn push_event(&self, frame: Bytes) -> Push {
+    /// Queues an event. Of a sent one, `sent` is what the channel is of through which it came.
+    pub(crate) fn push_event(&self, frame: Bytes, sent: Option<&Arc<Target>>) -> Push {
         let untried = |state: &State<SessionQueue>| state.listed && !state.queue.0.has_room(frame.len());
         if untried(&self.state()) {
             // What waits is of this batch: nobody knows yet whether the peer is slow.
             self.deliver();
         }
-        self.push_with(|outbox| outbox.push_event(frame.len(), SessionFrame::Encoded(frame)))
+        self.push_with(|outbox| {
+            outbox.push_event(frame.len(), sent.map(Arc::clone), SessionFrame::Encoded(frame))
+        })
     }
 
     /// Queues the state that a subscription starts from.
@@ -208,8 +226,8 @@ impl Mailbox<SessionQueue> {
     }
 
     /// Takes events again after an overflow.
-    pub(crate) fn resume(&self) {
-        self.state().queue.0.resume();
+    pub(crate) fn resume(&self, missed: BTreeMap<Target, u64>) {
+        self.state().queue.0.resume(missed);
     }
 
     /// Waits until the queue has overflowed more often than `known`, and gives how often. Counted, not looked at:
@@ -236,6 +254,7 @@ impl Encode for SessionFrame {
         let frame = match self {
             SessionFrame::Encoded(frame) => frame,
             SessionFrame::Shared(state) => state.encoded(),
+            SessionFrame::Fresh(state, skipped) => state.encoded_after(skipped),
         };
         let bytes = frame.len();
         wire.push(frame);

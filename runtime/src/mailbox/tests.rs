@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,11 +8,11 @@ use bytes::Bytes;
 use headwater_core::call::Answer;
 use headwater_core::json::Json;
 use headwater_core::log::Revision;
-use headwater_core::name::{GroupName, GroupPath, StreamName, Target};
+use headwater_core::name::{GroupName, GroupPath, StreamName, SubscriptionId, Target};
 use headwater_core::rng::Uuid;
 use headwater_core::store::{Durable, Snapshot, State as Contents};
 use headwater_core::time::Stamp;
-use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
+use headwater_core::wire::stream::SyncFrame;
 use headwater_core::wire::worker::ToWorker;
 use tokio::io::{AsyncReadExt as _, duplex};
 
@@ -28,8 +29,7 @@ fn state(revision: u64) -> Arc<SharedSync> {
         state: Contents::Group(Snapshot::default()),
     };
     let target = Target { group: group(), item: None };
-    let frame = ToSubscriber::Sync(SyncFrame { target, state, epoch: Uuid::from_random(0) });
-    Arc::new(SharedSync::new(Arc::new(frame)))
+    Arc::new(SharedSync::new(SyncFrame { target, state, epoch: Uuid::from_random(0) }))
 }
 
 /// All that a mailbox sends for now, as its peer gets it.
@@ -67,10 +67,10 @@ async fn what_is_delivered_leaves_at_once_but_for_what_must_be_encoded_first() {
     assert!(mailbox.poll_send(&task).is_pending());
 
     let [one, two] = ["one", "two"].map(event);
-    assert_eq!(mailbox.push_event(one.clone()), Push::First);
+    assert_eq!(mailbox.push_event(one.clone(), None), Push::First);
     let state = state(1);
     assert_eq!(mailbox.push_group(group(), Arc::clone(&state)), Push::Again);
-    assert_eq!(mailbox.push_event(two.clone()), Push::Again);
+    assert_eq!(mailbox.push_event(two.clone(), None), Push::Again);
     mailbox.deliver();
     assert!(state.encoded.get().is_none(), "that is the work of the connection's task");
     assert!(mailbox.poll_send(&task).is_pending());
@@ -80,7 +80,7 @@ async fn what_is_delivered_leaves_at_once_but_for_what_must_be_encoded_first() {
     assert_eq!(got, expected);
 
     let three = event("three");
-    assert_eq!(mailbox.push_event(three.clone()), Push::First);
+    assert_eq!(mailbox.push_event(three.clone(), None), Push::First);
     mailbox.deliver();
     let mut got = vec![0; three.len()];
     peer.read_exact(&mut got).await.expect("without the task");
@@ -96,10 +96,10 @@ async fn what_waits_for_a_slow_peer_can_be_dropped_and_what_was_begun_leaves() {
     assert!(mailbox.poll_send(&task).is_pending());
     let [one, two] = ["first", "second"].map(event);
     for frame in [&two, &one, &two] {
-        let _ = mailbox.push_event(frame.clone());
+        let _ = mailbox.push_event(frame.clone(), None);
     }
     mailbox.deliver();
-    let queued_behind = mailbox.push_event(one);
+    let queued_behind = mailbox.push_event(one, None);
     assert_eq!(queued_behind, Push::First);
     mailbox.cut();
     let mut got = Vec::new();
@@ -108,7 +108,7 @@ async fn what_waits_for_a_slow_peer_can_be_dropped_and_what_was_begun_leaves() {
         assert!(mailbox.poll_drain(&task).is_ready());
     }
     assert_eq!(got, two);
-    assert_eq!(mailbox.push_event(two), Push::Again, "it takes nothing any more");
+    assert_eq!(mailbox.push_event(two, None), Push::Again, "it takes nothing any more");
     assert!(mailbox.state().queue.is_empty());
 }
 
@@ -119,13 +119,33 @@ async fn a_batch_that_is_larger_than_the_bound_does_not_make_a_peer_slow() {
     let _attached = mailbox.attach(own);
     assert!(mailbox.poll_send(&Context::from_waker(Waker::noop())).is_pending());
     let [one, two] = ["first", "second"].map(event);
-    let _ = mailbox.push_event(one.clone());
-    let _ = mailbox.push_event(two.clone());
+    let _ = mailbox.push_event(one.clone(), None);
+    let _ = mailbox.push_event(two.clone(), None);
     mailbox.deliver();
     let mut got = vec![0; one.len() + two.len()];
     peer.read_exact(&mut got).await.expect("both");
     assert_eq!(got, [one, two].concat());
     assert_eq!(mailbox.state().queue.0.overflows(), 0);
+}
+
+#[tokio::test]
+async fn who_has_missed_sent_events_is_told_so_once_and_alone() {
+    let mailbox = Mailbox::new(SessionQueue::new(10));
+    let target = Arc::new(Target { group: group(), item: None });
+    let [one, two] = ["first", "second"].map(event);
+    let _ = mailbox.push_event(one, Some(&target));
+    // That is too much, as the way out is not open.
+    let _ = mailbox.push_event(two, Some(&target));
+    mailbox.resume(BTreeMap::from([((*target).clone(), 3)]));
+    let state = state(1);
+    let _ = mailbox.push_group(group(), Arc::clone(&state));
+    let subscription = SubscriptionId::trusted("1");
+    let _ = mailbox.push_sync(subscription, Arc::clone(&state));
+    assert!(!mailbox.state().queue.is_prepared(), "its encoding is work");
+    let sent = String::from_utf8_lossy(&sent(&mailbox).await).into_owned();
+    assert_eq!(sent.matches("skipped").count(), 1, "{sent}");
+    let (first, _) = sent.split_once(r#","skipped":5}"#).expect("that much was missed");
+    assert_eq!(first.matches("sync").count(), 1, "the first state tells it: {sent}");
 }
 
 #[tokio::test(start_paused = true)]

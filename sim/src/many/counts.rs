@@ -37,6 +37,7 @@ impl Counts {
             ("handled", checked.handled),
             ("names", checked.names),
             ("overflows", checked.overflows),
+            ("skipped", checked.skipped),
             ("crashes", checked.crashes),
         ];
         Counts { worlds: 1, report, checked: BTreeMap::from(checked) }

@@ -17,6 +17,8 @@ pub(super) struct Frame<'a> {
     pub(super) stamp: u64,
     /// 0 where there is none.
     pub(super) revision: u64,
+    /// How many events were dropped before it.
+    pub(super) skipped: u64,
     pub(super) told: Told<'a>,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Frame<'a> {
             item: message["id"].as_str(),
             stamp: message["timestamp"].as_u64()?,
             revision: message["revision"].as_u64().unwrap_or(0),
+            skipped: message["skipped"].as_u64().unwrap_or(0),
             told,
         })
     }

@@ -139,6 +139,8 @@ pub struct Checked {
     pub names: u64,
     /// Times that a subscriber was too slow.
     pub overflows: u64,
+    /// Sent events that slow subscribers were told they have missed.
+    pub skipped: u64,
 }
 
 /// Watches over one guarantee, or a few that need the same knowledge.

@@ -47,7 +47,7 @@ pub(super) struct Node {
     /// Which connection is whose.
     pub(super) workers: BTreeMap<WorkerKey, usize>,
     pub(super) sessions: BTreeMap<SessionKey, Session>,
-    channels: BTreeMap<ChannelKey, BTreeSet<SessionKey>>,
+    channels: BTreeMap<ChannelKey, (Arc<Target>, BTreeSet<SessionKey>)>,
     /// What the connections' tasks have told the core, and it has not taken yet.
     pub(super) told: VecDeque<Input>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) link: usize,
-    outbox: Outbox<SnapshotOf, Value>,
+    outbox: Outbox<SnapshotOf, Waiting>,
     /// How many of its overflows were told to the core.
     told: u64,
     /// The core was told of an overflow, and is to be told when nothing waits any more.
@@ -72,6 +72,13 @@ pub(super) struct Session {
 pub(super) enum SnapshotOf {
     Subscription(SubscriptionId),
     Group(GroupPath),
+}
+
+#[derive(Debug)]
+/// A message for a subscriber; of a state also what it is the state of.
+struct Waiting {
+    message: Value,
+    state_of: Option<Target>,
 }
 
 /// What became of a frame for a session.
@@ -91,14 +98,15 @@ impl Node {
         }
     }
 
-    pub(super) fn attach(&mut self, session: SessionKey, channel: ChannelKey) {
+    pub(super) fn attach(&mut self, session: SessionKey, channel: ChannelKey, target: Target) {
         if self.sessions.contains_key(&session) {
-            self.channels.entry(channel).or_default().insert(session);
+            let new = || (Arc::new(target), BTreeSet::new());
+            self.channels.entry(channel).or_insert_with(new).1.insert(session);
         }
     }
 
     pub(super) fn detach(&mut self, session: SessionKey, channel: ChannelKey) {
-        if let Some(members) = self.channels.get_mut(&channel) {
+        if let Some((_, members)) = self.channels.get_mut(&channel) {
             members.remove(&session);
             if members.is_empty() {
                 self.channels.remove(&channel);
@@ -109,7 +117,7 @@ impl Node {
     /// The session is gone; whether it is still in a channel.
     pub(super) fn disconnected(&mut self, session: SessionKey) -> bool {
         self.sessions.remove(&session);
-        self.channels.values().any(|members| members.contains(&session))
+        self.channels.values().any(|(_, members)| members.contains(&session))
     }
 
     /// What is broadcast is put into the outboxes of the channel's members.
@@ -117,21 +125,22 @@ impl Node {
         let text = frame.encode();
         let message = decoded(&text);
         let snapshot = match &**frame {
-            ToSubscriber::Sync(SyncFrame { target: Target { group, item: None }, .. }) => {
-                Some(SnapshotOf::Group(group.clone()))
+            ToSubscriber::Sync(SyncFrame { target: target @ Target { group, item: None }, .. }) => {
+                Some((SnapshotOf::Group(group.clone()), target))
             }
             _ => None,
         };
-        let members = self.channels.get(&channel).into_iter().flatten();
+        let Some((target, members)) = self.channels.get(&channel) else { return Vec::new() };
+        let sent = matches!(&**frame, ToSubscriber::Event(event) if event.is_sent()).then_some(target);
         let sessions = &mut self.sessions;
-        members
-            .filter_map(|member| {
-                sessions.get_mut(member)?.put(|outbox| match &snapshot {
-                    Some(of) => (outbox.push_snapshot(of.clone(), message.clone()), message.clone()),
-                    None => (outbox.push_event(text.len(), message.clone()), message.clone()),
-                })
+        let put = |member| {
+            let session: &mut Session = sessions.get_mut(member)?;
+            session.put(&message, |outbox, message| match &snapshot {
+                Some((of, target)) => outbox.push_snapshot(of.clone(), Waiting::state(message, target)),
+                None => outbox.push_event(text.len(), sent.cloned(), Waiting::new(message)),
             })
-            .collect()
+        };
+        members.iter().filter_map(put).collect()
     }
 
     pub(super) fn sync(
@@ -140,16 +149,18 @@ impl Node {
         subscription: SubscriptionId,
         frame: SyncFrame,
     ) -> Option<Put> {
+        let target = frame.target.clone();
         let message = decoded(&ToSubscriber::Sync(frame).encode());
         let of = SnapshotOf::Subscription(subscription);
-        self.sessions.get_mut(&session)?.put(|outbox| (outbox.push_snapshot(of, message.clone()), message))
+        let session = self.sessions.get_mut(&session)?;
+        session.put(&message, |outbox, message| outbox.push_snapshot(of, Waiting::state(message, &target)))
     }
 
     pub(super) fn notice(&mut self, session: SessionKey, frame: &ToSubscriber) -> Option<Put> {
         let message = decoded(&frame.encode());
-        self.sessions.get_mut(&session)?.put(|outbox| {
-            outbox.push_notice(message.clone());
-            (Pushed::Queued, message)
+        self.sessions.get_mut(&session)?.put(&message, |outbox, message| {
+            outbox.push_notice(Waiting::new(message));
+            Pushed::Queued
         })
     }
 }
@@ -160,24 +171,33 @@ impl Session {
         Session { link, outbox, told: 0, drains: false, admitted, closing: false }
     }
 
-    fn put(&mut self, push: impl FnOnce(&mut Outbox<SnapshotOf, Value>) -> (Pushed, Value)) -> Option<Put> {
+    fn put(
+        &mut self,
+        message: &Value,
+        push: impl FnOnce(&mut Outbox<SnapshotOf, Waiting>, Value) -> Pushed,
+    ) -> Option<Put> {
         if self.closing {
             return None;
         }
-        match push(&mut self.outbox) {
-            (Pushed::Queued, message) => Some(Put::Queued(self.link, message)),
-            (Pushed::Overflowed, _) => Some(Put::Overflowed(self.link)),
-            (Pushed::Dropped, _) => None,
+        match push(&mut self.outbox, message.clone()) {
+            Pushed::Queued => Some(Put::Queued(self.link, message.clone())),
+            Pushed::Overflowed => Some(Put::Overflowed(self.link)),
+            Pushed::Dropped => None,
         }
     }
 
-    pub(super) fn resume(&mut self) {
-        self.outbox.resume();
+    pub(super) fn resume(&mut self, missed: BTreeMap<Target, u64>) {
+        self.outbox.resume(missed);
     }
 
     /// The next message for the socket.
     pub(super) fn pop(&mut self) -> Option<Value> {
-        self.admitted.then(|| self.outbox.pop()).flatten()
+        let Waiting { mut message, state_of } = self.admitted.then(|| self.outbox.pop()).flatten()?;
+        let skipped = state_of.map_or(0, |target| self.outbox.take_skipped(&target));
+        if skipped > 0 {
+            message["skipped"] = skipped.into();
+        }
+        Some(message)
     }
 
     /// Whether something could be sent.
@@ -196,6 +216,16 @@ impl Session {
         self.told = self.outbox.overflows();
         self.drains = overflowed;
         overflowed.then_some(Input::SessionOverflowed { session })
+    }
+}
+
+impl Waiting {
+    fn new(message: Value) -> Waiting {
+        Waiting { message, state_of: None }
+    }
+
+    fn state(message: Value, of: &Target) -> Waiting {
+        Waiting { message, state_of: Some(of.clone()) }
     }
 }
 

@@ -250,11 +250,11 @@ impl World<'_> {
                     self.links[*link].down.push_back(Down::Close);
                 }
             }
-            Effect::Attach { session, channel } => node.attach(session, channel),
+            Effect::Attach { session, channel, target } => node.attach(session, channel, target),
             Effect::Detach { session, channel } => node.detach(session, channel),
-            Effect::Resume { session } => {
+            Effect::Resume { session, missed } => {
                 if let Some(resumed) = node.sessions.get_mut(&session) {
-                    resumed.resume();
+                    resumed.resume(missed);
                     let who = self.links[resumed.link].who.clone();
                     self.note(&who, What::Resumed);
                 }

@@ -53,7 +53,7 @@ impl Slow {
             queues: BTreeMap::new(),
             owed: BTreeMap::new(),
             wave: None,
-            runs: Runs::default(),
+            runs: Runs::new(rules),
             healed: false,
             lists: BTreeSet::new(),
         }
@@ -210,19 +210,8 @@ impl Oracle for Slow {
                 What::Crashed(_) | What::Stopped => self.owed.clear(),
                 _ => {}
             }
-        } else {
-            match &entry.what {
-                What::Got(message) => {
-                    let joined =
-                        |frame: &Frame<'_>| self.connections.all.get(who)?.group(frame.stream, frame.group);
-                    if let Some(frame) = Frame::read(message).filter(|frame| frame.stream == STREAM) {
-                        self.runs.got(who, &frame, joined(&frame));
-                    }
-                }
-                What::Lost => self.runs.lost(who),
-                _ => {}
-            }
         }
+        self.runs.see(entry, checked)?;
         self.healed |= entry.what == What::Healed;
         if self.is_close(entry) {
             self.closed()?;

@@ -62,9 +62,18 @@ impl Queue {
         self.0.push_back(Waiting { text, kind, target, dropped: false, replaced, stamp: frame.stamp });
     }
 
-    /// The client gets a message: the next that waits.
+    /// The client gets a message: the next that waits. What it says of events that were skipped is only known then.
     pub(super) fn pop(&mut self, message: &Value) -> Result<(), Violation> {
-        let text = Digest::of(message);
+        let text = match message.get("skipped") {
+            Some(_) => {
+                let mut queued = message.clone();
+                if let Some(members) = queued.as_object_mut() {
+                    members.remove("skipped");
+                }
+                Digest::of(&queued)
+            }
+            None => Digest::of(message),
+        };
         while let Some(next) = self.0.pop_front() {
             if next.text == text {
                 return Ok(());
