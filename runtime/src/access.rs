@@ -45,15 +45,16 @@ pub(crate) fn to_workers(access: &PortAccess, request: &Request) -> Result<Role,
     }
 }
 
-/// Lets somebody have all that is stored, or says why not: the same who may be workers.
-pub(crate) fn to_export(access: &PortAccess, request: &Request) -> Result<(), Refusal> {
+/// Lets somebody have what the worker port gives out, such as all that is stored, or says why not: the same who may be
+/// workers.
+pub(crate) fn to_operators(access: &PortAccess, request: &Request) -> Result<(), Refusal> {
     to_workers(access, request)?;
     // A browser names the origin of a page for every WebSocket, but not for a page that gets something from where it
     // seems to come from itself: behind a name that was another machine's a moment ago.
     if access.worker_token.is_none() && !names_a_machine(request) {
         return Err(Refusal::forbidden(
-            "Without a `worker_token`, an export is for those who ask an IP address or `localhost` for it, and not a name: \
-             any web page could come by a name.",
+            "Without a `worker_token`, this is for those who ask an IP address or `localhost` for it, and not a name: any \
+             web page could come by a name.",
         ));
     }
     Ok(())
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn an_export_without_a_token_is_not_for_a_page_that_came_by_a_name() {
         let status = |access: &PortAccess, headers: &[(&'static str, &str)]| {
-            to_export(access, &request("/export", headers)).map_err(|refusal| refusal.status())
+            to_operators(access, &request("/export", headers)).map_err(|refusal| refusal.status())
         };
         let open = PortAccess::default();
         for good in ["127.0.0.1:49134", "localhost:49134", "LOCALHOST", "[::1]:49134", "192.0.2.1"] {

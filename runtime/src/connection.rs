@@ -25,25 +25,28 @@ use crate::handshake::Upgrade;
 use crate::http::{Asked, Refusal};
 use crate::inbox::{Gone, Inbox, Message};
 use crate::mailbox::{Mailbox, Queue, SessionQueue, WorkerQueue};
+use crate::metrics::{self, Metrics};
 use crate::socket::{self, Handed, Opened, Receive, STOPPING, Timing};
 
 /// What all connections share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Config,
     pub(crate) timing: Timing,
     /// Turns true when a stop has nothing left to wait for: connections that the engine does not know of end then.
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) exports: Exports,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Shared {
     /// A handshake, unless the server stops before it is through.
-    async fn unless_closing<T>(&mut self, handshake: impl Future<Output = Option<T>>) -> Option<T> {
+    async fn unless_closing<T>(&self, handshake: impl Future<Output = Option<T>>) -> Option<T> {
+        let mut closing = self.closing.clone();
         tokio::select! {
             biased;
-            _ = self.closing.wait_for(|closing| *closing) => None,
+            _ = closing.wait_for(|closing| *closing) => None,
             done = handshake => done,
         }
     }
@@ -55,7 +58,7 @@ const SESSION_READ_BUFFER: usize = 1 << 10;
 
 /// What a port says to those who don't ask for a WebSocket.
 const WORKER_PORT: &str = "This is the worker port of Headwater. It speaks WebSocket: workers connect here. GET /export is \
-                           all that is stored.";
+                           all that is stored, and GET /metrics what is counted.";
 const STREAM_PORT: &str =
     "This is the stream port of Headwater. It speaks WebSocket: subscribers connect here.";
 
@@ -69,10 +72,11 @@ const AUTH_GRACE: Duration = Duration::from_secs(5);
 async fn until_closed<Q: Queue>(
     connection: impl Future<Output = ()>,
     mailbox: &Mailbox<Q>,
-    mut closing: watch::Receiver<bool>,
+    shared: &Shared,
     grace: Duration,
 ) {
     let closed = async {
+        let mut closing = shared.closing.clone();
         // An error is the end of the server, too.
         let _ = closing.wait_for(|closing| *closing).await;
         tokio::time::sleep(grace).await;
@@ -112,28 +116,29 @@ where
 }
 
 /// Serves a connection of the worker port.
-pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey, mut shared: Shared)
+pub(crate) async fn serve_worker<S>(stream: S, peer: SocketAddr, key: WorkerKey, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let handshake = worker_handshake(stream, peer, key, shared.clone());
+    let handshake = worker_handshake(stream, peer, key, &shared);
     // Boxed, as what follows takes the room for as long as the connection lives.
     let Some((opened, role)) = Box::pin(shared.unless_closing(handshake)).await else { return };
-    let Shared { inbox, config, timing, closing, .. } = shared;
-    let mailbox = Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes)));
+    let Shared { inbox, config, timing, metrics, .. } = &*shared;
+    let mailbox =
+        Arc::new(Mailbox::new(WorkerQueue::new(config.net.worker_outbox_bytes), Arc::clone(metrics)));
     if role != Role::Worker {
         let mut discard = Discard;
-        let connection = socket::run(opened, &mailbox, &timing, peer, &mut discard);
-        return until_closed(connection, &mailbox, closing, Duration::ZERO).await;
+        let connection = socket::run(opened, &mailbox, timing, peer, &mut discard);
+        return until_closed(connection, &mailbox, &shared, Duration::ZERO).await;
     }
     let connected = Message::WorkerConnected { worker: key, mailbox: Arc::clone(&mailbox) };
     if Box::pin(inbox.send(connected)).await.is_err() {
         return;
     }
-    let mut receive = FromWorker { key, inbox: &inbox, limits: &config.core.limits };
-    let connection = Box::pin(socket::run(opened, &mailbox, &timing, peer, &mut receive));
-    let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
-    with_reports(connection, report_room(key, &inbox, &mailbox)).await;
+    let mut receive = FromWorker { key, inbox, limits: &config.core.limits };
+    let connection = Box::pin(socket::run(opened, &mailbox, timing, peer, &mut receive));
+    let connection = until_closed(connection, &mailbox, &shared, CLOSING_GRACE);
+    with_reports(connection, report_room(key, inbox, &mailbox)).await;
     tracing::debug!(worker = key.0, "disconnected");
     // The engine may be gone before its connections.
     let _ = Box::pin(inbox.input(Input::WorkerDisconnected { worker: key })).await;
@@ -144,21 +149,24 @@ async fn worker_handshake<S>(
     stream: S,
     peer: SocketAddr,
     key: WorkerKey,
-    shared: Shared,
+    shared: &Shared,
 ) -> Option<(Opened<S>, Role)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Shared { inbox, config, timing, exports, .. } = shared;
+    let Shared { inbox, config, timing, exports, metrics, .. } = shared;
     let asked = Asked::read(stream, timing.handshake).await?;
-    if backup::is_export(asked.request()) {
-        match access::to_export(&config.access, asked.request()) {
-            Ok(()) => {
+    let (export, counted) = (backup::is_export(asked.request()), metrics::are_asked_for(asked.request()));
+    if export || counted {
+        match access::to_operators(&config.access, asked.request()) {
+            Ok(()) if export => {
                 tracing::info!(%peer, "an export is asked for");
-                backup::serve(asked, &exports, &inbox, timing.idle).await;
+                backup::serve(asked, exports, inbox, timing.idle).await;
             }
+            Ok(()) => metrics::serve(asked, metrics, timing.handshake).await,
             Err(refusal) => {
-                tracing::warn!(%peer, reason = refusal.sentence(), "an export is refused");
+                let path = asked.request().uri().path();
+                tracing::warn!(%peer, path, reason = refusal.sentence(), "a request is refused");
                 asked.refuse(&refusal).await;
             }
         }
@@ -221,35 +229,35 @@ impl Receive for FromWorker<'_> {
 }
 
 /// Serves a connection of the stream port.
-pub(crate) async fn serve_session<S>(stream: S, peer: SocketAddr, key: SessionKey, mut shared: Shared)
+pub(crate) async fn serve_session<S>(stream: S, peer: SocketAddr, key: SessionKey, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let handshake = session_handshake(stream, peer, key, Arc::clone(&shared.config), shared.timing);
+    let handshake = session_handshake(stream, peer, key, &shared.config, &shared.timing);
     let Some((entrance, handshake)) = Box::pin(shared.unless_closing(handshake)).await else { return };
-    let Shared { inbox, config, timing, closing, .. } = shared;
+    let Shared { inbox, config, timing, metrics, .. } = &*shared;
     let limits = &config.core.limits;
-    let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes)));
+    let mailbox = Arc::new(Mailbox::new(SessionQueue::new(config.net.outbox_bytes), Arc::clone(metrics)));
     let join = stream::parse_path(&handshake.path, limits);
     let connected =
         Message::SessionConnected { session: key, mailbox: Arc::clone(&mailbox), handshake, join };
     if Box::pin(inbox.send(connected)).await.is_err() {
         return;
     }
-    let mut receive = FromSubscriber { key, inbox: &inbox, limits };
+    let mut receive = FromSubscriber { key, inbox, limits };
     // A future that is handed on takes its room twice: this one is handed on as a pointer.
     let connection = Box::pin(async {
         let opened = match entrance {
             Entrance::Open(opened) => opened,
-            Entrance::Asked(upgrade) => match Box::pin(admitted(*upgrade, &mailbox, &config)).await {
+            Entrance::Asked(upgrade) => match Box::pin(admitted(*upgrade, &mailbox, config)).await {
                 Some(opened) => opened,
                 None => return,
             },
         };
-        socket::run(opened, &mailbox, &timing, peer, &mut receive).await;
+        socket::run(opened, &mailbox, timing, peer, &mut receive).await;
     });
-    let connection = until_closed(connection, &mailbox, closing, CLOSING_GRACE);
-    with_reports(connection, report_overflows(key, &inbox, &mailbox)).await;
+    let connection = until_closed(connection, &mailbox, &shared, CLOSING_GRACE);
+    with_reports(connection, report_overflows(key, inbox, &mailbox)).await;
     tracing::debug!(session = key.0, "disconnected");
     let _ = Box::pin(inbox.input(Input::SessionDisconnected { session: key })).await;
 }
@@ -265,8 +273,8 @@ async fn session_handshake<S>(
     stream: S,
     peer: SocketAddr,
     key: SessionKey,
-    config: Arc<Config>,
-    timing: Timing,
+    config: &Config,
+    timing: &Timing,
 ) -> Option<(Entrance<S>, stream::Handshake)>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -282,7 +290,7 @@ where
     let Access { auth_function, auth_failure, .. } = &config.core.access;
     let entrance = match auth_failure {
         AuthFailure::Http401 if auth_function.is_some() => Entrance::Asked(Box::new(upgrade)),
-        _ => Entrance::Open(upgrade.accept(session_frames(&config)).await?),
+        _ => Entrance::Open(upgrade.accept(session_frames(config)).await?),
     };
     Some((entrance, handshake))
 }
@@ -376,7 +384,7 @@ mod tests {
     async fn every_overflow_is_told_also_one_right_after_the_outbox_was_resumed() {
         let session = SessionKey(1);
         let (inbox, mut messages) = Inbox::new(8, 1_000);
-        let mailbox = Mailbox::new(SessionQueue::new(10));
+        let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
         let story = async {
             for _ in 0..3 {
                 // As delivery does it: in one go, while nobody else runs.
@@ -425,9 +433,10 @@ mod tests {
         let (inbox, _messages) = Inbox::new(8, 1_000);
         let (_closing, closing) = watch::channel(false);
         let timing = Timing::new(&config.net);
-        let shared = Shared { inbox, config: Arc::new(config), timing, closing, exports: Exports::default() };
+        let exports = Exports::default();
+        let shared = Arc::new(Shared { inbox, config, timing, closing, exports, metrics: Arc::default() });
         let (_peer, own) = duplex(1);
-        let serving = serve_session(own, PEER.parse().expect("an address"), SESSION, shared.clone());
+        let serving = serve_session(own, PEER.parse().expect("an address"), SESSION, shared);
         assert!(size_of_val(&serving) <= 1_536, "{} bytes", size_of_val(&serving));
     }
 
@@ -444,13 +453,14 @@ mod tests {
             let timing = Timing::new(&config.net);
             let shared = Shared {
                 inbox,
-                config: Arc::new(config),
+                config,
                 timing,
                 closing: closing_seen,
                 exports: Exports::default(),
+                metrics: Arc::default(),
             };
             let (mut peer, own) = duplex(64 << 10);
-            tokio::spawn(serve_session(own, PEER.parse().expect("an address"), SESSION, shared));
+            tokio::spawn(serve_session(own, PEER.parse().expect("an address"), SESSION, Arc::new(shared)));
             peer.write_all(ASKS.as_bytes()).await.expect("the server reads");
             let Some(Message::SessionConnected { session: SESSION, mailbox, handshake, join: Some(Ok(_)) }) =
                 messages.recv().await

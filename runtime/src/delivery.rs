@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::mailbox::{Push, SessionMailbox, SharedSync, encode};
+use crate::metrics::Metrics;
 
 /// What the engine has delivered, in order. The variants that carry the name of an effect are that effect.
 #[derive(Debug)]
@@ -80,6 +81,7 @@ pub(crate) struct Shard {
     joins: bool,
     /// Those for whom something was queued in this batch.
     filled: Vec<Arc<SessionMailbox>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Those who follow a target.
@@ -95,6 +97,10 @@ const BATCH: usize = 64;
 const TURN: usize = 256;
 
 impl Shard {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Shard {
+        Shard { metrics, ..Shard::default() }
+    }
+
     pub(crate) async fn run(mut self, mut deliveries: mpsc::Receiver<Delivery>) {
         let mut batch = Vec::with_capacity(BATCH);
         while deliveries.recv_many(&mut batch, BATCH).await > 0 {
@@ -175,9 +181,9 @@ impl Shard {
     }
 
     fn push(&mut self, session: SessionKey, push: impl FnOnce(&SessionMailbox) -> Push) {
-        if let Some(mailbox) = self.sessions.get(&session)
-            && push(mailbox) == Push::First
-        {
+        let Some(mailbox) = self.sessions.get(&session) else { return };
+        self.metrics.deliveries.inc();
+        if push(mailbox) == Push::First {
             self.filled.push(Arc::clone(mailbox));
         }
     }
@@ -197,6 +203,7 @@ impl Shard {
 
     fn broadcast(&mut self, channel: ChannelKey, frame: Arc<ToSubscriber>) {
         let Some(Channel { target, members }) = self.channels.get(&channel) else { return };
+        self.metrics.deliveries.inc_by(members.len() as u64);
         if let ToSubscriber::Sync(state @ SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
             // As large as the group: not an event that counts against a subscriber's bound.
             let state = Arc::new(SharedSync::new(state.clone()));

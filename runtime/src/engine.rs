@@ -18,6 +18,7 @@ use crate::backup::{self, Contents, Wanted};
 use crate::delivery::Delivery;
 use crate::inbox::Message;
 use crate::mailbox::{NoRoom, WorkerMailbox};
+use crate::metrics::Metrics;
 use crate::platform::Platform;
 use crate::socket::STOPPING;
 use crate::store::LogTask;
@@ -84,6 +85,7 @@ pub(crate) struct Engine<P> {
     backlog_limit: usize,
     /// The effects of one input; empty between inputs, kept for its memory.
     effects: Vec<Effect>,
+    metrics: Arc<Metrics>,
 }
 
 /// A connected worker, as the engine sees it.
@@ -100,7 +102,13 @@ const BATCH: usize = 256;
 
 impl<P: Platform> Engine<P> {
     /// `backlog_limit`: how many bytes may wait for the disk before the inbox is left alone.
-    pub(crate) fn new(platform: P, core: Core, channels: Channels, backlog_limit: usize) -> Engine<P> {
+    pub(crate) fn new(
+        platform: P,
+        core: Core,
+        channels: Channels,
+        backlog_limit: usize,
+        metrics: Arc<Metrics>,
+    ) -> Engine<P> {
         let Channels { inbox, store, delivery, stop, stopped } = channels;
         Engine {
             platform,
@@ -114,6 +122,7 @@ impl<P: Platform> Engine<P> {
             taken: VecDeque::new(),
             backlog_limit,
             effects: Vec::new(),
+            metrics,
         }
     }
 
@@ -255,6 +264,9 @@ impl<P: Platform> Engine<P> {
     }
 
     async fn step(&mut self, input: Input) {
+        if matches!(input, Input::PersistFailed { .. }) {
+            self.metrics.log_failures.inc();
+        }
         let mut effects = std::mem::take(&mut self.effects);
         self.core.handle(self.platform.now(), input, &mut effects);
         let mut undelivered = VecDeque::new();
@@ -266,12 +278,18 @@ impl<P: Platform> Engine<P> {
             self.core.handle(self.platform.now(), input, &mut effects);
         }
         self.effects = effects;
+        let backlog = self.core.backlog_bytes();
+        self.metrics.log_backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
     }
 
     /// What the core must be told of an effect that could not be carried out goes to `undelivered`.
     async fn execute(&mut self, effect: Effect, undelivered: &mut VecDeque<Input>) {
         match effect {
-            Effect::Persist(write) => self.log(LogTask::Write(write)).await,
+            Effect::Persist(write) => {
+                self.metrics.log_writes.inc();
+                self.metrics.log_bytes.inc_by(write.bytes.len() as u64);
+                self.log(LogTask::Write(write)).await;
+            }
             Effect::Discard(segments) => self.log(LogTask::Discard(segments)).await,
             Effect::Save(save) => {
                 if let Some(store) = &self.store
@@ -327,8 +345,22 @@ impl<P: Platform> Engine<P> {
             Effect::Broadcast { channel, frame } => {
                 self.deliver(Delivery::Broadcast { channel, frame }).await
             }
-            Effect::Note(notice) => note(notice),
+            Effect::Note(notice) => {
+                self.count(&notice);
+                note(notice);
+            }
             Effect::Stopped => self.close_all().await,
+        }
+    }
+
+    fn count(&self, notice: &Notice) {
+        match notice {
+            Notice::EventsDropped { count, .. } => drop(self.metrics.handler_dropped.inc_by(*count)),
+            Notice::HandlerFailed { .. }
+            | Notice::GateFailed { .. }
+            | Notice::LeaveFailed { .. }
+            | Notice::AuthFailed { .. } => drop(self.metrics.handler_failures.inc()),
+            _ => {}
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Method, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::http::{Asked, HEAD_BYTES, Refusal, send};
@@ -93,8 +93,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Upgrade<S> {
     }
 }
 
+/// Whether a request asks for what is at `path`, and not for a WebSocket, which may have any.
+pub(crate) fn asks_for(request: &Request, path: &str) -> bool {
+    request.uri().path() == path
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+        && !asks_for_websocket(request)
+}
+
 /// Whether a request asks for a WebSocket.
-pub(crate) fn asks_for_websocket(request: &Request) -> bool {
+fn asks_for_websocket(request: &Request) -> bool {
     let protocol = request.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
     protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }

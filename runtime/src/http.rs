@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
                 Some(Asked { stream, request, rest })
             }
             Err(refusal) => {
-                answer(&mut stream, &refusal, true).await;
+                refuse(&mut stream, &refusal, true).await;
                 None
             }
         }
@@ -65,7 +65,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
     /// Answers with an HTTP error, and ends the connection.
     pub(crate) async fn refuse(mut self, refusal: &Refusal) {
         let with_body = self.request.method() != Method::HEAD;
-        answer(&mut self.stream, refusal, with_body).await;
+        refuse(&mut self.stream, refusal, with_body).await;
+    }
+
+    /// Answers with these bytes, for at most `patience`, and ends the connection.
+    pub(crate) async fn answer(mut self, bytes: &[u8], patience: Duration) {
+        answer(&mut self.stream, bytes, patience).await;
     }
 }
 
@@ -190,21 +195,28 @@ fn request(head: &httparse::Request<'_, '_>) -> Option<Request> {
     Some(request)
 }
 
-/// Sends an HTTP answer and lets go of the connection, so that the peer reads it: what the peer still sends is read
-/// and dropped, else the system would answer it with a reset that can overtake the answer.
-async fn answer<S>(stream: &mut Counted<S>, refusal: &Refusal, with_body: bool)
+async fn refuse<S>(stream: &mut Counted<S>, refusal: &Refusal, with_body: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     tracing::debug!(status = refusal.status.as_u16(), "a connection is answered and not served");
+    answer(stream, &refusal.encode(with_body), CLOSE_TIMEOUT).await;
+}
+
+/// Sends an HTTP answer and lets go of the connection, so that the peer reads it: what the peer still sends is read
+/// and dropped, else the system would answer it with a reset that can overtake the answer.
+async fn answer<S>(stream: &mut Counted<S>, bytes: &[u8], patience: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let answered = async {
-        send(stream, &refusal.encode(with_body)).await?;
+        send(stream, bytes).await?;
         stream.shutdown().await?;
         drop_rest(stream).await;
         io::Result::Ok(())
     };
     // A peer that is gone, or does not go, had its answer.
-    let _ = timeout(CLOSE_TIMEOUT, answered).await;
+    let _ = timeout(patience, answered).await;
 }
 
 /// Sends bytes, all of them.

@@ -19,6 +19,7 @@ mod handshake;
 mod http;
 mod inbox;
 mod mailbox;
+mod metrics;
 pub mod platform;
 mod progress;
 mod server;

@@ -20,6 +20,7 @@ use crate::connection::{Shared, refuse, serve_session, serve_worker};
 use crate::delivery::Shard;
 use crate::engine::{Channels, Engine, Scans, StoreChannels};
 use crate::inbox::Inbox;
+use crate::metrics::Metrics;
 use crate::platform::{Listener, Platform};
 use crate::socket::Timing;
 use crate::store::{self, OpenError, Opened};
@@ -144,10 +145,12 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let (ask_to_stop, stop) = oneshot::channel();
     let (stopped, all_answered) = oneshot::channel();
     // It goes on to the next socket where tokio's budget would have it stop within a batch; it yields after each.
-    let delivering = unconstrained(Shard::default().run(deliveries));
+    let metrics = Arc::new(Metrics::default());
+    let delivering = unconstrained(Shard::new(Arc::clone(&metrics)).run(deliveries));
     platform.spawn(vital.guard("delivery", delivering));
     let channels = Channels { inbox: messages, store, delivery, stop, stopped };
-    let engine = Engine::new(platform.clone(), core, channels, config.net.commit_backlog_bytes);
+    let backlog = config.net.commit_backlog_bytes;
+    let engine = Engine::new(platform.clone(), core, channels, backlog, Arc::clone(&metrics));
     platform.spawn_thread("core", vital.guard("core", engine.run()))?;
 
     let stop_deadline = Duration::from_millis(config.core.timeouts.stop_ms) + GOODBYE;
@@ -161,10 +164,12 @@ pub async fn serve<P: Platform, S: Future<Output = ()>>(
     let shared = Shared {
         inbox,
         timing: Timing::new(&config.net),
-        config: Arc::new(config),
+        config,
         closing: closing_seen,
         exports: Exports::default(),
+        metrics,
     };
+    let shared = Arc::new(shared);
     let port =
         Port { platform: platform.clone(), shared, stopping: stopping_seen, open, keys: Arc::default() };
     let stop = on_start(&started)?;
@@ -321,7 +326,7 @@ fn listen_error(who: &'static str, listen: &Listen, error: io::Error) -> ServeEr
 #[derive(Clone)]
 struct Port<P> {
     platform: P,
-    shared: Shared,
+    shared: Arc<Shared>,
     stopping: watch::Receiver<bool>,
     /// Held by every open connection: the channel closes with the last of them.
     open: mpsc::Sender<()>,
@@ -335,7 +340,7 @@ impl<P: Platform> Port<P> {
         mut listener: L,
         most: usize,
         who: &'static str,
-        serve: impl Fn(L::Stream, SocketAddr, u64, Shared) -> F + Send + Sync + 'static,
+        serve: impl Fn(L::Stream, SocketAddr, u64, Arc<Shared>) -> F + Send + Sync + 'static,
     ) where
         L: Listener,
         F: Future<Output = ()> + Send + 'static,
@@ -361,6 +366,7 @@ impl<P: Platform> Port<P> {
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 refused += 1;
+                self.shared.metrics.refuses(who);
                 if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
                     warned = Some(Instant::now());
                     tracing::warn!(
@@ -380,11 +386,12 @@ impl<P: Platform> Port<P> {
                 continue;
             };
             let key = self.keys.fetch_add(1, Ordering::Relaxed);
-            let (serve, shared, open) = (Arc::clone(&serve), self.shared.clone(), self.open.clone());
+            let (serve, shared, open) = (Arc::clone(&serve), Arc::clone(&self.shared), self.open.clone());
+            let counted = shared.metrics.opened(who);
             // Made where it is awaited: handed on, it would take its room twice.
             self.platform.spawn(async move {
                 serve(stream, peer, key, shared).await;
-                drop((place, open));
+                drop((place, open, counted));
             });
         }
     }

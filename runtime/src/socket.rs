@@ -326,7 +326,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_little_but_steadily_is_neither_silent_nor_slow() {
         let timing = Timing::new(&NetConfig::default());
-        let mailbox = Mailbox::new(SessionQueue::new(1_000));
+        let mailbox = Mailbox::new(SessionQueue::new(1_000), Arc::default());
         let (mut peer, own) = duplex(16);
         let _attached = mailbox.attach(own);
         let _ = mailbox.push_notice(frame::text(|out| out.push_str(&"x".repeat(200))));

@@ -5,6 +5,7 @@
 //! waited for and what came instead.
 
 mod bystander;
+mod plain;
 mod process;
 mod puppet;
 mod script;
@@ -15,6 +16,7 @@ mod tmpfs;
 mod worker;
 
 pub use bystander::{Bystander, still_joins, still_works};
+pub use plain::{say, to_the_end};
 pub use process::Process;
 pub use puppet::{Heard, Puppet, PuppetCall, Sdk};
 pub use script::Script;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{DEADLINE, Process};
+use crate::{DEADLINE, Process, say, to_the_end};
 
 /// How a server is to be started: what goes into its configuration, and what it runs under.
 #[derive(Clone)]
@@ -258,6 +259,18 @@ impl Server {
     /// What it has written to stderr so far; everything once it has ended.
     pub fn stderr(&self) -> String {
         self.process.stderr()
+    }
+
+    /// What it counts: names, with their labels if they have some, and values.
+    pub async fn metrics(&self) -> BTreeMap<String, u64> {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer = to_the_end(say(&self.workers, request).await).await;
+        let (_, text) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let of_line = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(of_line).collect()
     }
 
     /// The memory that it takes right now, in bytes.

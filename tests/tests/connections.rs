@@ -31,6 +31,7 @@ async fn a_subscriber_that_takes_nothing_is_closed_with_1013_and_nobody_else_not
     logged(&server, "it has read nothing for too long").await;
     // What it gets now are whole frames, and then the goodbye.
     assert_eq!(stuck.into_socket().closed().await, Some(1013));
+    assert_eq!(server.metrics().await["headwater_stuck_disconnects_total"], 1);
     bystander.notices_nothing().await;
 }
 

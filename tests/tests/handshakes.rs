@@ -1,30 +1,15 @@
 //! Who may connect, and what those are told who may not.
 
 use headwater_tests::{
-    Bystander, DEADLINE, Incoming, Script, Server, Setup, Socket, Subscriber, Worker, run_to_exit, within,
+    Bystander, DEADLINE, Incoming, Script, Server, Setup, Socket, Subscriber, Worker, run_to_exit, say,
+    to_the_end, within,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 
 const TOKEN: &str = "t0ken-of-the-workers";
 
 /// Opens a connection to a port and sends these bytes.
-async fn say(address: &str, bytes: &[u8]) -> TcpStream {
-    let host = address.trim_start_matches("ws://").trim_end_matches('/');
-    let mut tcp = TcpStream::connect(host).await.expect("the port is open");
-    tcp.write_all(bytes).await.expect("the server reads");
-    tcp
-}
-
-/// Everything that comes until the server ends the connection, which it does in good order.
-async fn to_the_end(mut tcp: TcpStream) -> String {
-    let mut answer = String::new();
-    let reading = within(DEADLINE, "an answer and its end", tcp.read_to_string(&mut answer));
-    reading.await.expect("an answer in text, and no reset");
-    answer
-}
-
 fn bearer(token: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {token}"))
 }

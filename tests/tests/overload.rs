@@ -98,6 +98,7 @@ async fn a_subscriber_that_is_too_slow_is_told_how_many_sent_events_it_has_misse
     let (mut whole, _) = Subscriber::of_group(server.streams(), "s", "g").await;
     let mut item = Subscriber::connect(server.streams()).await;
     item.join("item", "s", "g", Some("i")).await;
+    let mut all_missed = 0;
 
     for round in 1..=ROUNDS {
         // Each second one is sent to the item, and the others to the group.
@@ -124,8 +125,12 @@ async fn a_subscriber_that_is_too_slow_is_told_how_many_sent_events_it_has_misse
             }
             assert!(missed > 0, "round {round}: it was not too slow");
             assert_eq!(got + missed, of, "round {round}: {got} were got");
+            all_missed += missed;
         }
     }
+    let metrics = server.metrics().await;
+    assert_eq!(metrics["headwater_skipped_events_total"], all_missed);
+    assert!(metrics["headwater_overflows_total"] >= 2 * ROUNDS, "{metrics:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

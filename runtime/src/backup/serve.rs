@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::server::Request;
 use tokio_tungstenite::tungstenite::http::{Method, StatusCode};
 
 use super::Wanted;
-use crate::handshake::asks_for_websocket;
+use crate::handshake::asks_for;
 use crate::http::{Asked, Refusal, send};
 use crate::inbox::{Inbox, Message};
 use crate::socket::{CLOSE_TIMEOUT, drop_rest};
@@ -36,9 +36,7 @@ impl Default for Exports {
 
 /// Whether this asks for an export, and not for a WebSocket, which may have any path.
 pub(crate) fn is_export(request: &Request) -> bool {
-    request.uri().path() == PATH
-        && matches!(*request.method(), Method::GET | Method::HEAD)
-        && !asks_for_websocket(request)
+    asks_for(request, PATH)
 }
 
 /// No length: it is not known before the end. The last line tells whether all of it came.

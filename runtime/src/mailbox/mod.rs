@@ -8,7 +8,7 @@ mod worker;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub(crate) use subscriber::{Push, SessionMailbox, SessionQueue, SharedSync, enco
 pub(crate) use worker::{NoRoom, WorkerMailbox, WorkerQueue};
 
 use crate::frame;
+use crate::metrics::Metrics;
 use crate::wire::{Taking, Wire};
 
 /// A queue of frames to one peer.
@@ -46,7 +47,7 @@ pub(crate) trait Queue {
 /// What can be put on its way.
 pub(crate) trait Encode {
     /// Does so, and tells how many bytes it has.
-    fn encode(self, wire: &mut Wire) -> usize;
+    fn encode(self, wire: &mut Wire, metrics: &Metrics) -> usize;
 }
 
 /// A queue, the way from it to the socket, and the task that runs the connection.
@@ -63,6 +64,7 @@ pub(crate) struct Mailbox<Q> {
     read_at: AtomicU64,
     /// Nothing is read from the peer for now: that it is silent says nothing.
     pauses: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -114,7 +116,7 @@ enum Sent {
 }
 
 impl<Q: Queue> Mailbox<Q> {
-    pub(crate) fn new(queue: Q) -> Mailbox<Q> {
+    pub(crate) fn new(queue: Q, metrics: Arc<Metrics>) -> Mailbox<Q> {
         Mailbox {
             state: Mutex::new(State {
                 queue,
@@ -132,6 +134,7 @@ impl<Q: Queue> Mailbox<Q> {
             opened: Instant::now(),
             read_at: AtomicU64::new(0),
             pauses: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -160,8 +163,9 @@ impl<Q: Queue> Mailbox<Q> {
         state.queue.clear();
     }
 
-    /// The same, and drops what is on its way, but for a frame that was begun.
+    /// The same, and drops what is on its way, but for a frame that was begun: the peer takes nothing.
     pub(crate) fn cut(&self) {
+        self.metrics.stuck.inc();
         self.wire().cut();
         self.shut();
     }
@@ -242,7 +246,7 @@ impl<Q: Queue> Mailbox<Q> {
                 if uncrowded {
                     self.task.wake();
                 }
-                taken += frame.encode(wire);
+                taken += frame.encode(wire, &self.metrics);
             }
         }
     }

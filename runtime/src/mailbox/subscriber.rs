@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Encode, Mailbox, Queue, Sent, State};
 use crate::frame;
+use crate::metrics::Metrics;
 use crate::wire::Wire;
 
 /// Frames to a subscriber.
@@ -185,6 +186,7 @@ impl Mailbox<SessionQueue> {
             }
             Pushed::Overflowed => {
                 drop(state);
+                self.metrics.overflows.inc();
                 self.task.wake();
             }
             Pushed::Dropped => {}
@@ -250,11 +252,14 @@ impl Mailbox<SessionQueue> {
 }
 
 impl Encode for SessionFrame {
-    fn encode(self, wire: &mut Wire) -> usize {
+    fn encode(self, wire: &mut Wire, metrics: &Metrics) -> usize {
         let frame = match self {
             SessionFrame::Encoded(frame) => frame,
             SessionFrame::Shared(state) => state.encoded(),
-            SessionFrame::Fresh(state, skipped) => state.encoded_after(skipped),
+            SessionFrame::Fresh(state, skipped) => {
+                metrics.skipped.inc_by(skipped);
+                state.encoded_after(skipped)
+            }
         };
         let bytes = frame.len();
         wire.push(frame);

@@ -50,7 +50,7 @@ fn event(text: &str) -> Bytes {
 
 #[tokio::test]
 async fn a_groups_state_that_newer_state_replaces_is_never_encoded() {
-    let mailbox = Mailbox::new(SessionQueue::new(1_000));
+    let mailbox = Mailbox::new(SessionQueue::new(1_000), Arc::default());
     let (older, newer) = (state(1), state(2));
     assert_eq!(mailbox.push_group(group(), Arc::clone(&older)), Push::First);
     assert_eq!(mailbox.push_group(group(), Arc::clone(&newer)), Push::Again);
@@ -60,7 +60,7 @@ async fn a_groups_state_that_newer_state_replaces_is_never_encoded() {
 
 #[tokio::test]
 async fn what_is_delivered_leaves_at_once_but_for_what_must_be_encoded_first() {
-    let mailbox = Mailbox::new(SessionQueue::new(1_000));
+    let mailbox = Mailbox::new(SessionQueue::new(1_000), Arc::default());
     let (mut peer, own) = duplex(1_000);
     let _attached = mailbox.attach(own);
     let task = Context::from_waker(Waker::noop());
@@ -89,7 +89,7 @@ async fn what_is_delivered_leaves_at_once_but_for_what_must_be_encoded_first() {
 
 #[tokio::test]
 async fn what_waits_for_a_slow_peer_can_be_dropped_and_what_was_begun_leaves() {
-    let mailbox = Mailbox::new(SessionQueue::new(1_000));
+    let mailbox = Mailbox::new(SessionQueue::new(1_000), Arc::default());
     let (mut peer, own) = duplex(7);
     let _attached = mailbox.attach(own);
     let task = Context::from_waker(Waker::noop());
@@ -114,7 +114,7 @@ async fn what_waits_for_a_slow_peer_can_be_dropped_and_what_was_begun_leaves() {
 
 #[tokio::test]
 async fn a_batch_that_is_larger_than_the_bound_does_not_make_a_peer_slow() {
-    let mailbox = Mailbox::new(SessionQueue::new(10));
+    let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
     let (mut peer, own) = duplex(1_000);
     let _attached = mailbox.attach(own);
     assert!(mailbox.poll_send(&Context::from_waker(Waker::noop())).is_pending());
@@ -130,7 +130,7 @@ async fn a_batch_that_is_larger_than_the_bound_does_not_make_a_peer_slow() {
 
 #[tokio::test]
 async fn who_has_missed_sent_events_is_told_so_once_and_alone() {
-    let mailbox = Mailbox::new(SessionQueue::new(10));
+    let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
     let target = Arc::new(Target { group: group(), item: None });
     let [one, two] = ["first", "second"].map(event);
     let _ = mailbox.push_event(one, Some(&target));
@@ -150,7 +150,7 @@ async fn who_has_missed_sent_events_is_told_so_once_and_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_not_read_is_not_silent() {
-    let mailbox = Mailbox::new(SessionQueue::new(10));
+    let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
     let begun = Instant::now();
     mailbox.pause(tokio::time::sleep(Duration::from_secs(100))).await;
     assert!(matches!(mailbox.seen(), Seen::At(at) if at - begun >= Duration::from_secs(100)));
@@ -170,7 +170,7 @@ impl std::task::Wake for Woken {
 
 #[tokio::test]
 async fn who_asks_for_answers_and_takes_none_keeps_nobody_busy() {
-    let mailbox = Mailbox::new(SessionQueue::new(10));
+    let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
     let (_peer, own) = duplex(1);
     let _attached = mailbox.attach(own);
     let woken = Arc::new(Woken::default());
@@ -187,12 +187,12 @@ async fn who_asks_for_answers_and_takes_none_keeps_nobody_busy() {
 
 #[tokio::test]
 async fn a_peer_is_let_in_or_closed_whatever_is_queued() {
-    let refused = Mailbox::new(SessionQueue::new(1_000));
+    let refused = Mailbox::new(SessionQueue::new(1_000), Arc::default());
     let _ = refused.push_notice("queued".into());
     let refusing = async { refused.close(CloseCode::Policy, "unauthorized") };
     assert_eq!(tokio::join!(refused.admission(), refusing).0, Err(CloseCode::Policy));
 
-    let admitted = Mailbox::new(SessionQueue::new(1_000));
+    let admitted = Mailbox::new(SessionQueue::new(1_000), Arc::default());
     let admitting = async {
         let _ = admitted.push_notice(event("queued"));
         tokio::task::yield_now().await;
@@ -225,7 +225,7 @@ fn returned(bytes: usize) -> ToWorker {
 
 #[tokio::test]
 async fn what_was_returned_and_finds_no_room_is_answered_with_overloaded() {
-    let mailbox = Mailbox::new(WorkerQueue::new(20_000));
+    let mailbox = Mailbox::new(WorkerQueue::new(20_000), Arc::default());
     mailbox.push(returned(9_000)).expect("it is no call");
     mailbox.push(returned(9_000)).expect("it is no call");
     let text = String::from_utf8_lossy(&sent(&mailbox).await).into_owned();
@@ -235,7 +235,7 @@ async fn what_was_returned_and_finds_no_room_is_answered_with_overloaded() {
 
 #[tokio::test]
 async fn what_is_parked_for_a_crowd_is_unparked_when_the_crowd_has_left() {
-    let mailbox = Mailbox::new(WorkerQueue::new(20_000));
+    let mailbox = Mailbox::new(WorkerQueue::new(20_000), Arc::default());
     assert!(!mailbox.park(), "nobody waits");
     mailbox.push(returned(9_000)).expect("it is no call");
     assert!(mailbox.park());
