@@ -19,6 +19,7 @@ use crate::delivery::Delivery;
 use crate::inbox::Message;
 use crate::mailbox::{NoRoom, WorkerMailbox};
 use crate::metrics::Metrics;
+use crate::notes::Notes;
 use crate::platform::Platform;
 use crate::socket::STOPPING;
 use crate::store::LogTask;
@@ -85,6 +86,7 @@ pub(crate) struct Engine<P> {
     backlog_limit: usize,
     /// The effects of one input; empty between inputs, kept for its memory.
     effects: Vec<Effect>,
+    notes: Notes,
     metrics: Arc<Metrics>,
 }
 
@@ -122,6 +124,7 @@ impl<P: Platform> Engine<P> {
             taken: VecDeque::new(),
             backlog_limit,
             effects: Vec::new(),
+            notes: Notes::default(),
             metrics,
         }
     }
@@ -347,7 +350,7 @@ impl<P: Platform> Engine<P> {
             }
             Effect::Note(notice) => {
                 self.count(&notice);
-                note(notice);
+                self.notes.take(self.platform.now().mono, notice);
             }
             Effect::Stopped => self.close_all().await,
         }
@@ -429,80 +432,5 @@ async fn asked(stop: &mut Option<oneshot::Receiver<()>>) {
     *stop = None;
     if !asked {
         std::future::pending().await
-    }
-}
-
-/// Names come from outside: they are written as `Debug` does, so that none can look like a line of its own.
-fn note(notice: Notice) {
-    match notice {
-        Notice::HandlerFailed { function, group, revision, error } => {
-            let (code, message, revision) = (error.code, error.message, revision.0);
-            tracing::warn!(
-                function_id = ?function,
-                ?group,
-                revision,
-                ?code,
-                ?message,
-                "the handler of a trigger, or its condition, failed; the event is not handled again"
-            );
-        }
-        Notice::HandlerTooSlow { function } => tracing::warn!(
-            function_id = ?function,
-            "the handler of a trigger is slower than its events come: the oldest that wait are dropped"
-        ),
-        Notice::EventsDropped { function, count } => {
-            tracing::warn!(function_id = ?function, count, "events were dropped that waited for a handler");
-        }
-        Notice::GateFailed { function, join, error } => {
-            let (code, message) = (error.code, error.message);
-            let (subscription, target) = (join.subscription, join.target);
-            tracing::warn!(
-                function_id = ?function,
-                ?subscription,
-                ?target,
-                ?code,
-                ?message,
-                "a join's gate, or its condition, failed"
-            );
-        }
-        Notice::LeaveFailed { function, join, error } => {
-            let (code, message) = (error.code, error.message);
-            let (subscription, target) = (join.subscription, join.target);
-            tracing::warn!(
-                function_id = ?function,
-                ?subscription,
-                ?target,
-                ?code,
-                ?message,
-                "a handler was not told of a leave"
-            );
-        }
-        // Without its message: the function was given tokens, and may speak of them.
-        Notice::AuthFailed { session, function, error } => tracing::warn!(
-            session = session.0,
-            function_id = ?function,
-            code = ?error.code,
-            "a subscriber is not served: the `auth_function` failed or returned no object; its worker may know more"
-        ),
-        Notice::FunctionTaken { worker, function, owner } => tracing::warn!(
-            worker = worker.0,
-            function_id = ?function,
-            owner = owner.0,
-            "a worker registers a function that another connected worker has: it is refused"
-        ),
-        Notice::TooManyFunctions { worker, function } => tracing::warn!(
-            worker = worker.0,
-            function_id = ?function,
-            "a worker registers too many functions: this one can't be called"
-        ),
-        Notice::ReservedFunction { worker, function } => tracing::warn!(
-            worker = worker.0,
-            function_id = ?function,
-            "a worker registers a function that the server has itself: calls go to the server's"
-        ),
-        Notice::BadWorkerFrame { worker, error } => {
-            let (code, message) = (error.code, error.message);
-            tracing::warn!(worker = worker.0, ?code, ?message, "a worker sent a frame that can't be used");
-        }
     }
 }

@@ -20,6 +20,7 @@ mod http;
 mod inbox;
 mod mailbox;
 mod metrics;
+mod notes;
 pub mod platform;
 mod progress;
 mod server;

@@ -206,10 +206,12 @@ fn report(
     let files = if files == u64::MAX { "any number".to_owned() } else { files.to_string() };
     format!(
         "headwater {}\n  workers  ws://{}\n  streams  ws://{}\n  store    {store}\n  files    {files} may be open: \
-         {most_workers} workers and {most_subscribers} subscribers\nready\n",
+         {} and {}\nready\n",
         env!("CARGO_PKG_VERSION"),
         started.workers,
         started.streams,
+        counted(most_workers as u64, "worker"),
+        counted(most_subscribers as u64, "subscriber"),
     )
 }
 

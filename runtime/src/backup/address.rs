@@ -32,12 +32,13 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads `http://HOST:PORT`, or the same with `ws`.
+    /// Reads `http://HOST:PORT`, or the same with `ws`, or `HOST:PORT`.
     pub fn parse(url: &str, token: Option<String>) -> Result<Address, AddressError> {
         let none = || AddressError::NoAddress(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| none())?;
         match uri.scheme_str() {
             Some("http" | "ws") => {}
+            None if uri.port().is_some() => {}
             Some(scheme @ ("https" | "wss")) => return Err(AddressError::Encrypted(scheme.to_owned())),
             _ => return Err(none()),
         }
@@ -103,11 +104,13 @@ mod tests {
             ("ws://localhost:1/", ("localhost", 1)),
             ("http://[::1]:7", ("::1", 7)),
             ("http://example.org", ("example.org", 80)),
+            ("127.0.0.1:49134", ("127.0.0.1", 49134)),
+            ("[::1]:7", ("::1", 7)),
         ] {
             assert_eq!(Address::parse(url, None).expect(url).lookup(), lookup);
         }
         for wrong in
-            ["", "127.0.0.1:49134", "http://", "ftp://h:1", "http://me@h:1", "http://h:99999", "/export"]
+            ["", "localhost", "me@h:1", "http://", "ftp://h:1", "http://me@h:1", "http://h:99999", "/export"]
         {
             let error = Address::parse(wrong, None).expect_err(wrong);
             assert_eq!(error, AddressError::NoAddress(wrong.to_owned()));
