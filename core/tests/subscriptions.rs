@@ -390,14 +390,34 @@ fn what_was_sent_while_a_session_was_behind_is_counted_in_its_fresh_sync() {
     assert_eq!(
         world.seen(slow),
         [
-            "h/a sync null #0 @6 skipped 1",
-            "g/a sync null #0 @4",
-            "i sync [] #0 @1",
-            "g sync [] #0 @4 skipped 2"
+            "h/a sync null #0 @11 skipped 1",
+            "g/a sync null #0 @11",
+            "i sync [] #0 @11",
+            "g sync [] #0 @11 skipped 2"
         ]
     );
     world.join(slow, "whole", "g", "");
-    assert_eq!(world.seen(slow), ["g sync [] #0 @4"], "it was told");
+    assert_eq!(world.seen(slow), ["g sync [] #0 @11"], "it was told");
+}
+
+#[test]
+fn of_what_is_left_while_a_session_is_behind_nothing_is_kept() {
+    let mut world = World::in_memory();
+    let (worker, slow) = (world.worker(), world.session());
+    world.join(slow, "kept", "g", "kept");
+    world.overflow(slow);
+    for n in 0..10 {
+        let item = n.to_string();
+        world.join(slow, "item", "g", &item);
+        world.send(worker, &item, "g", &item, "typing");
+        world.join(slow, "whole", "g", "");
+        let (first, second) = if n % 2 == 0 { ("item", "whole") } else { ("whole", "item") };
+        world.leave(slow, first);
+        world.leave(slow, second);
+    }
+    world.drained(slow);
+    let resumed = world.trace.iter().find(|effect| effect.starts_with("Resume")).expect("it has caught up");
+    assert_eq!(resumed.matches("Target").count(), 1, "{resumed}");
 }
 
 #[test]

@@ -29,11 +29,16 @@ struct Channel {
 pub(super) struct Missed {
     /// How many sent events had come through each channel that it is away from, when it went away.
     since: BTreeMap<Target, u64>,
-    /// How many have come since then, in channels that it is not away from any more.
+    /// How many it has missed of what it follows, in channels that it is not away from any more.
     counts: BTreeMap<Target, u64>,
 }
 
 impl Missed {
+    /// It follows this no more: nobody is to be told what it has missed of it.
+    pub(super) fn forget(&mut self, target: &Target) {
+        self.counts.remove(target);
+    }
+
     /// For each target that it would have followed, how many sent events it has missed, after it has left all channels.
     pub(super) fn counts(self) -> BTreeMap<Target, u64> {
         self.counts

@@ -270,17 +270,19 @@ impl Hub {
             return;
         }
         let left = targets.get(&target.group);
-        if left.is_some_and(|items| items.contains_key(&None)) {
-            return;
+        if left.is_none_or(|items| !items.contains_key(&None)) {
+            let single: Vec<Option<ItemId>> = match target.item {
+                None => left.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
+                Some(_) => Vec::new(),
+            };
+            self.channels.leave(key, behind, vec![target.clone()], turn.effects);
+            for item in single {
+                let group = target.group.clone();
+                self.channels.enter(key, behind, Target { group, item }, turn.effects);
+            }
         }
-        let single: Vec<Option<ItemId>> = match target.item {
-            None => left.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
-            Some(_) => Vec::new(),
-        };
-        let group = target.group.clone();
-        self.channels.leave(key, behind, vec![target], turn.effects);
-        for item in single {
-            self.channels.enter(key, behind, Target { group: group.clone(), item }, turn.effects);
+        if let Some(missed) = behind {
+            missed.forget(&target);
         }
     }
 
