@@ -2,7 +2,7 @@
 
 mod driver;
 
-use driver::World;
+use driver::{Seen, World};
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{SessionKey, WorkerKey};
 use headwater_core::store::Load;
@@ -129,6 +129,84 @@ fn groups_are_let_go_of_also_after_the_wall_clock_was_set_back() {
     let stamp = |frame: &str| driver::Seen::read(frame).stamp;
     let after = world.frames(session);
     assert!(stamp(&after[0]) > stamp(&before[0]), "{before:?} {after:?}");
+}
+
+/// The state that a join is sent, once all that it asks for is read.
+fn state(world: &mut World, group: &str) -> Seen {
+    let session = world.session();
+    world.join(session, "state", group, "a");
+    read_all(world);
+    let frames = world.frames(session);
+    let [state] = &frames[..] else { panic!("one state, not {frames:?}") };
+    world.leaves(session);
+    Seen::read(state)
+}
+
+/// Uses other groups until this one is let go of.
+fn let_go(world: &mut World, worker: WorkerKey, group: &str) {
+    for _ in 0..30 {
+        for n in 0..5 {
+            let other = format!("g{n}");
+            if other != group {
+                world.get(worker, "other", &other, "a");
+                read_all(world);
+            }
+        }
+        world.pass(10);
+        world.tick();
+        let in_memory = world.core.groups_in_memory();
+        if in_memory.iter().all(|(path, _)| path.group.as_str() != group) {
+            return;
+        }
+    }
+    panic!("{group} stays");
+}
+
+fn read_all(world: &mut World) {
+    while !world.loading.is_empty() {
+        world.load();
+    }
+}
+
+#[test]
+fn a_state_after_a_restart_is_stamped_above_another_that_was_shown_when_its_group_was_read_again() {
+    let (mut world, worker) = filled(5);
+    // The second is ahead of the wall clock, so stamps are reserved.
+    for id in ["1", "2"] {
+        world.send(worker, id, "g0", "", "hello");
+    }
+    world.settle();
+    world.set(worker, "lost", "g0", "a", "9");
+    read_all(&mut world);
+    world.fail();
+    world.heard(worker);
+    // It is let go of while the disk fails.
+    let_go(&mut world, worker, "g0");
+    let before = state(&mut world, "g0");
+    assert_eq!(before.data, 0);
+    // All of it is on the disk, and the new file that was to make sure that it never comes back is not.
+    let fence = world.in_flight.as_ref().expect("a new file").bytes.len();
+    world.crash(world.unsynced().len() - fence);
+    let after = state(&mut world, "g0");
+    assert_eq!(after.data, 9, "what had failed is there after all");
+    assert!(after.stamp > before.stamp, "{after} after {before}");
+}
+
+#[test]
+fn what_a_worker_tells_of_a_stream_that_was_ordinary_is_stamped_no_lower_than_what_was_told_before() {
+    let (mut world, worker) = filled(5);
+    let before = state(&mut world, "g0");
+    let_go(&mut world, worker, "g0");
+    world.heard(worker);
+    world.registers(worker, "stream::get(s)");
+    world.settle();
+    let session = world.session();
+    world.join(session, "after", "g0", "a");
+    let call = world.one_call(worker);
+    world.returns(worker, &call, "1");
+    world.settle();
+    let after = Seen::read(&world.frames(session)[0]);
+    assert!(after.stamp >= before.stamp, "{after} after {before}");
 }
 
 #[test]

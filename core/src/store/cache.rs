@@ -4,7 +4,8 @@
 //! looked at last: those that can go wait in a line, and one that was used goes to its end once more. The stamp of its last event may have no place in the
 //! checkpoint, if that was sent and not stored: those that are not in memory share the clock of the groups that never had
 //! a change, which never falls behind such a stamp. That clock must not be ahead of the wall without a reservation. So a
-//! group whose stamp is far ahead, as the wall clock was set back, is saved first, with its stamp.
+//! group whose stamp is far ahead, as the wall clock was set back, is saved first, with its stamp; one of a stream that a
+//! worker keeps by now stays until the wall clock has reached it.
 
 use super::saved::SavedGroup;
 use super::{Output, Store};
@@ -61,6 +62,8 @@ impl Store {
                 break;
             }
             let Some(key) = self.contents.clean.pop_front() else { break };
+            // It is not read again before its state is told: that is what its worker says.
+            let is_custom = self.contents.is_custom(key);
             let Some(group) = self.contents.by_key_mut(key) else { continue };
             group.queued = false;
             if !group.is_clean() {
@@ -70,11 +73,12 @@ impl Store {
                 self.contents.note_clean(key);
                 continue;
             }
-            let stamp = group.durable().stamp;
-            if stamp > group.saved_stamp.max(self.shared.stamp) {
+            let (stamp, saved_stamp) = (group.durable().stamp, group.saved_stamp);
+            if stamp > self.shared.stamp {
                 match stamp.of_sync().0 {
                     reached if reached <= now.wall.0 => self.shared.stamp = stamp,
-                    near if near <= now.wall.0.saturating_add(NEAR) => {
+                    _ if stamp <= saved_stamp && !is_custom => {}
+                    near if near <= now.wall.0.saturating_add(NEAR) || is_custom => {
                         self.contents.note_clean(key);
                         continue;
                     }

@@ -169,6 +169,11 @@ impl Contents {
         self.groups.get_mut(key.0 as usize)?.as_deref_mut()
     }
 
+    /// Whether a worker keeps the stream of a group.
+    pub(super) fn is_custom(&self, key: GroupKey) -> bool {
+        self.by_key(key).is_some_and(|group| self.custom.contains(&group.path.stream))
+    }
+
     /// Whether all is known of a group, which somebody is about to use.
     pub(super) fn touch(&mut self, path: &GroupPath) -> bool {
         match self.find(path) {
@@ -504,11 +509,13 @@ impl Contents {
     /// events in the log, to those whose stamps were reserved, and to those that took theirs from a wall
     /// clock that showed less than `started`. Returns where the clock of new groups starts.
     pub(super) fn start_clocks(&mut self, started: WallMs) -> Stamp {
-        let floor = Stamp(started.0);
+        // A group that was read again went on where its reservation ends, or where the shared clock was, and showed its
+        // state one stamp later. What it shows now may be another one: a write that had failed can be there after all.
+        let floor = Stamp(started.0).max(self.reserved.of_sync());
         for group in self.groups.iter_mut().flatten() {
             let root = &mut group.durable;
-            root.stamp = root.stamp.max(root.reserved).max(floor);
+            root.stamp = root.stamp.max(root.reserved.of_sync()).max(floor);
         }
-        self.reserved.max(floor)
+        floor
     }
 }
