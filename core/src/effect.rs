@@ -1,6 +1,6 @@
 //! What the core wants done.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::call::{Caller, Outcome};
@@ -63,8 +63,6 @@ pub enum Effect {
         session: SessionKey,
         /// To what.
         channel: ChannelKey,
-        /// What the channel is of: all who are attached to it follow this.
-        target: Target,
     },
     /// The session gets no more of what is broadcast to the channel.
     Detach {
@@ -77,9 +75,8 @@ pub enum Effect {
     Resume {
         /// Whose.
         session: SessionKey,
-        /// For each target that the session follows, how many sent events it has missed while it was in no channel;
-        /// see [`Outbox::resume`](crate::hub::Outbox::resume).
-        missed: BTreeMap<Target, u64>,
+        /// What it follows; see [`Outbox::resume`](crate::hub::Outbox::resume).
+        follows: BTreeSet<Target>,
     },
     /// Send the state of a subscription's target; an older one of the same subscription that still waits in the
     /// outbox is dropped.
@@ -90,6 +87,8 @@ pub enum Effect {
         subscription: SubscriptionId,
         /// The state.
         frame: SyncFrame,
+        /// How many sent events of the target have not even come to the outbox, since the session was told last.
+        missed: u64,
     },
     /// Tell a subscriber that it did something wrong.
     Refuse {

@@ -126,7 +126,7 @@ fn groups_are_let_go_of_also_after_the_wall_clock_was_set_back() {
     }
     world.send(worker, "s", "g0", "", "again");
     world.settle();
-    let stamp = |frame: &str| driver::Seen::read(frame).stamp;
+    let stamp = |frame: &str| Seen::read(frame).stamp;
     let after = world.frames(session);
     assert!(stamp(&after[0]) > stamp(&before[0]), "{before:?} {after:?}");
 }
@@ -219,7 +219,7 @@ fn a_subscriber_of_a_group_that_is_read_gets_its_state_before_events_that_were_s
     world.settle();
     let seen = world.frames(session);
     let kinds: Vec<_> =
-        seen.iter().map(|frame| driver::Seen::read(frame)).map(|seen| (seen.kind, seen.stamp)).collect();
+        seen.iter().map(|frame| Seen::read(frame)).map(|seen| (seen.kind, seen.stamp)).collect();
     assert_eq!(kinds.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["sync", "hello"]);
     assert!(kinds[0].1 < kinds[1].1, "{kinds:?}");
 }
@@ -241,7 +241,7 @@ fn an_event_on_its_way_is_not_told_before_the_state_also_when_the_first_group_is
     let session = world.session();
     world.join(session, "sub", "g", "");
     world.settle();
-    let kinds: Vec<_> = world.frames(session).iter().map(|frame| driver::Seen::read(frame).kind).collect();
+    let kinds: Vec<_> = world.frames(session).iter().map(|frame| Seen::read(frame).kind).collect();
     assert_eq!(kinds, ["sync", "first", "second"]);
 }
 
@@ -321,7 +321,7 @@ fn joins_meanwhile(meanwhile: impl Fn(&mut World, SessionKey, &str)) -> Vec<Stri
     meanwhile(&mut world, session, &group);
     world.set(worker, "set", &group, "b", "2");
     world.settle();
-    world.frames(session).iter().map(|frame| driver::Seen::read(frame).kind).collect()
+    world.frames(session).iter().map(|frame| Seen::read(frame).kind).collect()
 }
 
 #[test]

@@ -401,11 +401,12 @@ fn what_was_sent_while_a_session_was_behind_is_counted_in_its_fresh_sync() {
 }
 
 #[test]
-fn of_what_is_left_while_a_session_is_behind_nothing_is_kept() {
+fn of_what_is_left_while_a_session_is_behind_nothing_is_told_or_kept() {
     let mut world = World::in_memory();
     let (worker, slow) = (world.worker(), world.session());
     world.join(slow, "kept", "g", "kept");
     world.overflow(slow);
+    world.frames(slow);
     for n in 0..10 {
         let item = n.to_string();
         world.join(slow, "item", "g", &item);
@@ -418,6 +419,10 @@ fn of_what_is_left_while_a_session_is_behind_nothing_is_kept() {
     world.drained(slow);
     let resumed = world.trace.iter().find(|effect| effect.starts_with("Resume")).expect("it has caught up");
     assert_eq!(resumed.matches("Target").count(), 1, "{resumed}");
+    world.join(slow, "item", "g", "3");
+    world.join(slow, "whole", "g", "");
+    let skipped: Vec<_> = world.frames(slow).iter().map(|frame| Seen::read(frame).skipped).collect();
+    assert_eq!(skipped, [None; 3]);
 }
 
 #[test]

@@ -371,7 +371,7 @@ async fn report_overflows(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use headwater_core::config::CoreConfig;
     use headwater_core::name::FunctionId;
@@ -388,7 +388,7 @@ mod tests {
         let story = async {
             for _ in 0..3 {
                 // As delivery does it: in one go, while nobody else runs.
-                mailbox.resume(BTreeMap::new());
+                mailbox.resume(&BTreeSet::new());
                 for _ in 0..2 {
                     let _ = mailbox.push_event("12345678".into(), None);
                 }

@@ -1,6 +1,6 @@
 //! Delivery: who is in which channel, and the frames that go there. Never waits for the core or for a socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +27,6 @@ pub(crate) enum Delivery {
     Attach {
         session: SessionKey,
         channel: ChannelKey,
-        target: Target,
     },
     Detach {
         session: SessionKey,
@@ -35,12 +34,13 @@ pub(crate) enum Delivery {
     },
     Resume {
         session: SessionKey,
-        missed: BTreeMap<Target, u64>,
+        follows: BTreeSet<Target>,
     },
     Sync {
         session: SessionKey,
         subscription: SubscriptionId,
         frame: SyncFrame,
+        missed: u64,
     },
     Refuse {
         session: SessionKey,
@@ -72,9 +72,9 @@ pub(crate) enum Delivery {
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
     sessions: BTreeMap<SessionKey, Arc<SessionMailbox>>,
-    channels: BTreeMap<ChannelKey, Channel>,
-    /// The last event that was broadcast, and its frame: one often goes to two channels.
-    encoded: Option<(Arc<ToSubscriber>, Bytes)>,
+    channels: BTreeMap<ChannelKey, BTreeMap<SessionKey, Arc<SessionMailbox>>>,
+    /// The last event that was broadcast, its frame, and what it was sent to if it was: one often goes to two channels.
+    encoded: Option<(Arc<ToSubscriber>, Bytes, Option<Arc<Target>>)>,
     /// The last state that somebody joined to: those who come back after a break join to the same.
     joined: Option<Arc<SharedSync>>,
     /// Somebody has joined in this batch.
@@ -82,13 +82,6 @@ pub(crate) struct Shard {
     /// Those for whom something was queued in this batch.
     filled: Vec<Arc<SessionMailbox>>,
     metrics: Arc<Metrics>,
-}
-
-/// Those who follow a target.
-#[derive(Debug)]
-struct Channel {
-    target: Arc<Target>,
-    members: BTreeMap<SessionKey, Arc<SessionMailbox>>,
 }
 
 /// How many deliveries are queued before anything is sent: what queues up for one socket leaves in one write.
@@ -129,29 +122,27 @@ impl Shard {
             Delivery::Disconnected { session } => {
                 self.sessions.remove(&session);
             }
-            Delivery::Attach { session, channel, target } => {
+            Delivery::Attach { session, channel } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
-                    let new = || Channel { target: Arc::new(target), members: BTreeMap::new() };
-                    let Channel { members, .. } = self.channels.entry(channel).or_insert_with(new);
-                    members.insert(session, Arc::clone(mailbox));
+                    self.channels.entry(channel).or_default().insert(session, Arc::clone(mailbox));
                 }
             }
             Delivery::Detach { session, channel } => {
-                if let Some(Channel { members, .. }) = self.channels.get_mut(&channel) {
+                if let Some(members) = self.channels.get_mut(&channel) {
                     members.remove(&session);
                     if members.is_empty() {
                         self.channels.remove(&channel);
                     }
                 }
             }
-            Delivery::Resume { session, missed } => {
+            Delivery::Resume { session, follows } => {
                 if let Some(mailbox) = self.sessions.get(&session) {
-                    mailbox.resume(missed);
+                    mailbox.resume(&follows);
                 }
             }
-            Delivery::Sync { session, subscription, frame } => {
+            Delivery::Sync { session, subscription, frame, missed } => {
                 let state = self.joined(frame);
-                self.push(session, |mailbox| mailbox.push_sync(subscription, state));
+                self.push(session, |mailbox| mailbox.push_sync(subscription, state, missed));
             }
             Delivery::Refuse { session, error } => self.notice(session, &ToSubscriber::Error(error)),
             Delivery::Admit { session } => {
@@ -202,7 +193,7 @@ impl Shard {
     }
 
     fn broadcast(&mut self, channel: ChannelKey, frame: Arc<ToSubscriber>) {
-        let Some(Channel { target, members }) = self.channels.get(&channel) else { return };
+        let Some(members) = self.channels.get(&channel) else { return };
         self.metrics.deliveries.inc_by(members.len() as u64);
         if let ToSubscriber::Sync(state @ SyncFrame { target: Target { group, item: None }, .. }) = &*frame {
             // As large as the group: not an event that counts against a subscriber's bound.
@@ -214,16 +205,23 @@ impl Shard {
             }
             return;
         }
-        let encoded = match self.encoded.take() {
-            Some((last, encoded)) if Arc::ptr_eq(&last, &frame) => encoded,
-            _ => encode(&frame),
+        let (encoded, sent) = match self.encoded.take() {
+            Some((last, encoded, sent)) if Arc::ptr_eq(&last, &frame) => (encoded, sent),
+            _ => (encode(&frame), sent_to(&frame)),
         };
-        let sent = matches!(&*frame, ToSubscriber::Event(event) if event.is_sent()).then_some(target);
         for mailbox in members.values() {
-            if mailbox.push_event(encoded.clone(), sent) == Push::First {
+            if mailbox.push_event(encoded.clone(), sent.as_ref()) == Push::First {
                 self.filled.push(Arc::clone(mailbox));
             }
         }
-        self.encoded = Some((frame, encoded));
+        self.encoded = Some((frame, encoded, sent));
+    }
+}
+
+/// What an event was sent to, if it is one that was.
+fn sent_to(frame: &ToSubscriber) -> Option<Arc<Target>> {
+    match frame {
+        ToSubscriber::Event(event) if event.is_sent() => Some(Arc::new(event.target())),
+        _ => None,
     }
 }

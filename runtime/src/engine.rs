@@ -330,13 +330,11 @@ impl<P: Platform> Engine<P> {
                     mailbox.close(CloseCode::Policy, "replaced by a newer connection of the same worker");
                 }
             }
-            Effect::Attach { session, channel, target } => {
-                self.deliver(Delivery::Attach { session, channel, target }).await;
-            }
+            Effect::Attach { session, channel } => self.deliver(Delivery::Attach { session, channel }).await,
             Effect::Detach { session, channel } => self.deliver(Delivery::Detach { session, channel }).await,
-            Effect::Resume { session, missed } => self.deliver(Delivery::Resume { session, missed }).await,
-            Effect::Sync { session, subscription, frame } => {
-                self.deliver(Delivery::Sync { session, subscription, frame }).await;
+            Effect::Resume { session, follows } => self.deliver(Delivery::Resume { session, follows }).await,
+            Effect::Sync { session, subscription, frame, missed } => {
+                self.deliver(Delivery::Sync { session, subscription, frame, missed }).await;
             }
             Effect::Refuse { session, error } => self.deliver(Delivery::Refuse { session, error }).await,
             Effect::Admit { session } => self.deliver(Delivery::Admit { session }).await,

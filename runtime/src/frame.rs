@@ -26,6 +26,18 @@ pub(crate) fn text(write: impl FnOnce(&mut String)) -> Bytes {
     Bytes::from(frame).slice(start..)
 }
 
+/// A text frame that ends like this instead of with its last byte, in pieces: most of it is that frame's.
+pub(crate) fn ending(frame: &Bytes, end: &str) -> [Bytes; 3] {
+    let start = match frame[1] {
+        127 => HEAD,
+        126 => 4,
+        _ => 2,
+    };
+    let text = frame.slice(start..frame.len() - 1);
+    let (head, len) = head(text.len() + end.len());
+    [Bytes::copy_from_slice(&head[..len]), text, Bytes::copy_from_slice(end.as_bytes())]
+}
+
 /// The head of a text frame, and how much of it counts.
 fn head(len: usize) -> ([u8; HEAD], usize) {
     const TEXT: u8 = 0x81;
@@ -75,5 +87,17 @@ mod tests {
             assert_eq!(read_by_the_library(&frame), Message::text(expected), "{len}");
         }
         assert!(matches!(read_by_the_library(&PING), Message::Ping(empty) if empty.is_empty()));
+    }
+
+    #[test]
+    fn a_frame_with_another_end_is_one_frame_of_the_same_memory() {
+        for len in [1, 10, 124, 125, 126, 65_533, 65_535, 65_536, 200_000] {
+            let text = "x".repeat(len);
+            let frame = self::text(|out| out.push_str(&text));
+            let [head, middle, end] = ending(&frame, "the end");
+            assert_eq!(middle.as_ptr_range().end, frame[..frame.len() - 1].as_ptr_range().end, "no copy");
+            let expected = text[1..].to_owned() + "the end";
+            assert_eq!(read_by_the_library(&[head, middle, end].concat()), Message::text(expected), "{len}");
+        }
     }
 }

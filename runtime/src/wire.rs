@@ -16,10 +16,10 @@ pub(crate) struct Wire {
     /// `None` before the handshake is answered, and after the end.
     socket: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Of the first of them, what is left.
-    frames: VecDeque<Bytes>,
-    /// Whether a part of the first has left.
+    pieces: VecDeque<Piece>,
+    /// Whether a part of the frame that the first is of has left.
     begun: bool,
-    /// Small frames that become one of `frames` together.
+    /// Small frames that become one of `pieces` together.
     small: Vec<u8>,
     /// Woken when the socket takes more.
     task: Option<Waker>,
@@ -29,6 +29,13 @@ pub(crate) struct Wire {
     failed: bool,
     /// Who wrote as much as may wait, and goes on when it has left.
     waits: Option<Waker>,
+}
+
+/// A whole frame, or a part of one.
+struct Piece {
+    bytes: Bytes,
+    /// Its frame ends with it.
+    ends: bool,
 }
 
 /// Whether a peer takes what is on its way.
@@ -81,18 +88,24 @@ impl Wire {
 
     /// Whether more is to be taken out of the queue; `taken`: how much was since the wire was empty.
     pub(crate) fn has_room(&self, taken: usize) -> bool {
-        self.frames.len() < PIECES && taken < ENOUGH
+        self.pieces.len() < PIECES && taken < ENOUGH
     }
 
     /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.small.is_empty()
+        self.pieces.is_empty() && self.small.is_empty()
     }
 
     /// Puts a whole frame behind the others.
     pub(crate) fn push(&mut self, frame: Bytes) {
+        self.push_parts([frame]);
+    }
+
+    /// Puts a frame behind the others that comes in parts.
+    pub(crate) fn push_parts<const N: usize>(&mut self, parts: [Bytes; N]) {
         self.seal();
-        self.frames.push_back(frame);
+        let parts = parts.into_iter().enumerate();
+        self.pieces.extend(parts.map(|(at, bytes)| Piece { bytes, ends: at + 1 == N }));
     }
 
     /// Puts a frame behind the others that shares memory with those around it.
@@ -105,7 +118,8 @@ impl Wire {
 
     fn seal(&mut self) {
         if !self.small.is_empty() {
-            self.frames.push_back(std::mem::take(&mut self.small).into());
+            let bytes = std::mem::take(&mut self.small).into();
+            self.pieces.push_back(Piece { bytes, ends: true });
         }
     }
 
@@ -114,7 +128,7 @@ impl Wire {
         if self.failed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.frames.len() >= CROWD {
+        if self.pieces.len() >= CROWD {
             self.waits = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -125,7 +139,8 @@ impl Wire {
     /// Drops all that was not begun.
     pub(crate) fn cut(&mut self) {
         self.small.clear();
-        self.frames.truncate(usize::from(self.begun));
+        let end = self.pieces.iter().position(|piece| piece.ends);
+        self.pieces.truncate(end.filter(|_| self.begun).map_or(0, |end| end + 1));
     }
 
     /// Whether the peer takes what is here.
@@ -138,8 +153,8 @@ impl Wire {
         self.seal();
         let (Some(socket), Some(task)) = (&mut self.socket, &self.task) else { return Poll::Pending };
         let mut cx = Context::from_waker(task);
-        while !self.frames.is_empty() {
-            match write(&mut **socket, &mut cx, &self.frames) {
+        while !self.pieces.is_empty() {
+            match write(&mut **socket, &mut cx, &self.pieces) {
                 Poll::Pending => {
                     self.blocked = true;
                     self.taking = match self.taking {
@@ -149,14 +164,14 @@ impl Wire {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(len @ 1..)) => {
-                    self.begun = advance(&mut self.frames, len);
+                    self.begun = advance(&mut self.pieces, len, self.begun);
                     if let Taking::StuckSince(_) = self.taking {
                         self.taking = Taking::LastAt(Instant::now());
                     }
                 }
                 Poll::Ready(Ok(0) | Err(_)) => {
                     self.failed = true;
-                    self.frames.clear();
+                    self.pieces.clear();
                 }
             }
         }
@@ -164,8 +179,8 @@ impl Wire {
         self.blocked = true;
         self.failed |= ready!(Pin::new(&mut **socket).poll_flush(&mut cx)).is_err();
         self.blocked = false;
-        if self.frames.capacity() > PIECES {
-            self.frames = VecDeque::new();
+        if self.pieces.capacity() > PIECES {
+            self.pieces = VecDeque::new();
         }
         if let Some(waits) = self.waits.take() {
             waits.wake();
@@ -177,37 +192,38 @@ impl Wire {
 fn write(
     socket: &mut (dyn AsyncWrite + Send + Unpin),
     cx: &mut Context<'_>,
-    frames: &VecDeque<Bytes>,
+    pieces: &VecDeque<Piece>,
 ) -> Poll<io::Result<usize>> {
-    if let [frame] = frames.as_slices().0
-        && frames.len() == 1
+    if let [piece] = pieces.as_slices().0
+        && pieces.len() == 1
     {
-        return Pin::new(socket).poll_write(cx, frame);
+        return Pin::new(socket).poll_write(cx, &piece.bytes);
     }
-    let mut pieces = [IoSlice::new(&[]); PIECES];
+    let mut slices = [IoSlice::new(&[]); PIECES];
     let mut count = 0;
-    for (piece, frame) in pieces.iter_mut().zip(frames) {
-        *piece = IoSlice::new(frame);
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = IoSlice::new(&piece.bytes);
         count += 1;
     }
-    Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
+    Pin::new(socket).poll_write_vectored(cx, &slices[..count])
 }
 
-/// Takes off what has left. Whether a part of a frame is left then.
-fn advance(frames: &mut VecDeque<Bytes>, mut len: usize) -> bool {
-    while let Some(first) = frames.front_mut() {
-        if first.len() > len {
-            first.advance(len);
-            return len > 0;
+/// Takes off what has left. `begun` was, and then is, whether a part of the first frame has left before.
+fn advance(pieces: &mut VecDeque<Piece>, mut len: usize, mut begun: bool) -> bool {
+    while let Some(Piece { bytes, ends }) = pieces.front_mut() {
+        if bytes.len() > len {
+            bytes.advance(len);
+            return begun || len > 0;
         }
-        len -= first.len();
-        frames.pop_front();
+        len -= bytes.len();
+        begun = !*ends;
+        pieces.pop_front();
     }
-    false
+    begun
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("frames", &self.frames.len()).field("blocked", &self.blocked).finish()
+        f.debug_struct("Wire").field("pieces", &self.pieces.len()).field("blocked", &self.blocked).finish()
     }
 }

@@ -263,14 +263,15 @@ impl Rooms {
     }
 
     pub(super) fn sync(
-        &self,
+        &mut self,
         turn: &mut Turn<'_>,
         session: SessionKey,
         subscription: SubscriptionId,
         target: Target,
         state: Durable,
     ) {
+        let missed = self.hub.take_missed(session, &target);
         let frame = SyncFrame { target, state, epoch: self.epoch };
-        turn.effects.push(Effect::Sync { session, subscription, frame });
+        turn.effects.push(Effect::Sync { session, subscription, frame, missed });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::channels::Absence;
 use super::{Hub, Progress, Session, joined, unauthorized};
 use crate::call::{Answer, Outcome};
 use crate::config::AuthFailure;
@@ -47,8 +48,13 @@ impl Hub {
     }
 
     fn insert(&mut self, key: SessionKey, access: Access) {
-        let session =
-            Session { access, subscriptions: BTreeMap::new(), targets: BTreeMap::new(), behind: None };
+        let session = Session {
+            access,
+            subscriptions: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            behind: false,
+            absence: Absence::default(),
+        };
         self.sessions.insert(key, session);
     }
 

@@ -16,7 +16,7 @@ pub(crate) use access::context;
 pub use outbox::{Outbox, Pushed};
 
 use access::Access;
-use channels::{Channels, Missed, Ways};
+use channels::{Absence, Channels, Ways};
 
 use crate::effect::Effect;
 use crate::json::Json;
@@ -36,8 +36,10 @@ struct Session {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     /// How many of the open subscriptions have each target.
     targets: Targets,
-    /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots. What it misses.
-    behind: Option<Missed>,
+    /// The outbox has overflowed: nothing is sent until it is empty and gets fresh snapshots.
+    behind: bool,
+    /// What it misses meanwhile, and of what a worker keeps until that is loaded again.
+    absence: Absence,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,10 @@ impl Hub {
         if let Access::Refused { close_at } = session.access {
             self.refused.remove(&(close_at, key));
         }
-        self.channels.leave(key, &mut session.behind, channels_of(&session.targets), turn.effects);
+        if !session.behind {
+            self.channels.detach(key, &channels_of(&session.targets), turn.effects);
+        }
+        session.absence.forget_all(&mut self.channels);
         session.end_all()
     }
 
@@ -122,7 +127,7 @@ impl Hub {
             }
             Some(existing) if existing.target == *target => {
                 return match existing.state {
-                    Progress::Open { .. } if session.behind.is_none() => Join::Again,
+                    Progress::Open { .. } if !session.behind => Join::Again,
                     _ => Join::Nothing,
                 };
             }
@@ -197,7 +202,7 @@ impl Hub {
         target: &Target,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(&session_key) else { return false };
-        let behind = session.behind.is_some();
+        let behind = session.behind;
         match session.subscriptions.get_mut(subscription) {
             Some(Subscription { target: own, state: Progress::Open { loading, .. } }) if own == target => {
                 match std::mem::take(loading) {
@@ -211,21 +216,28 @@ impl Hub {
 
     /// One subscription more of a session has this target. Returns whether the session is sent anything.
     fn cover(&mut self, turn: &mut Turn<'_>, session_key: SessionKey, target: &Target) -> bool {
-        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&session_key) else { return false };
+        let Some(Session { targets, behind, absence, .. }) = self.sessions.get_mut(&session_key) else {
+            return false;
+        };
         let items = targets.entry(target.group.clone()).or_default();
         let count = items.entry(target.item.clone()).or_default();
         *count += 1;
         let first = *count == 1;
+        if *behind {
+            absence.begin(&mut self.channels, target);
+            return false;
+        }
+        absence.end(&mut self.channels, target);
         if first && target.item.is_none() {
             // From the channels of single items to that of them all.
             let single = items.keys().flatten();
             let single = single.map(|item| Target { group: target.group.clone(), item: Some(item.clone()) });
-            self.channels.leave(session_key, behind, single.collect(), turn.effects);
+            self.channels.detach(session_key, &single.collect::<Vec<_>>(), turn.effects);
         }
         if first && (target.item.is_none() || !items.contains_key(&None)) {
-            self.channels.enter(session_key, behind, target.clone(), turn.effects);
+            self.channels.attach(session_key, target, turn.effects);
         }
-        behind.is_none()
+        true
     }
 
     /// A subscription is refused.
@@ -257,45 +269,45 @@ impl Hub {
         };
         let target = left.target.clone();
         let ended = session.ended(subscription, &left);
-        if matches!(left.state, Progress::Open { loading: false, .. }) {
-            self.uncover(turn, key, target);
+        match left.state {
+            Progress::Open { loading: false, .. } => self.uncover(turn, key, &target),
+            Progress::Open { loading: true, .. } if !session.follows().contains(&target) => {
+                session.absence.forget(&mut self.channels, &target);
+            }
+            _ => {}
         }
         ended
     }
 
     /// One subscription less of a session has this target.
-    fn uncover(&mut self, turn: &mut Turn<'_>, key: SessionKey, target: Target) {
-        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&key) else { return };
-        if !uncount(targets, &target) {
+    fn uncover(&mut self, turn: &mut Turn<'_>, key: SessionKey, target: &Target) {
+        let Some(Session { targets, behind, absence, .. }) = self.sessions.get_mut(&key) else { return };
+        if !uncount(targets, target) {
             return;
         }
+        absence.forget(&mut self.channels, target);
         let left = targets.get(&target.group);
-        if left.is_none_or(|items| !items.contains_key(&None)) {
-            let single: Vec<Option<ItemId>> = match target.item {
-                None => left.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
-                Some(_) => Vec::new(),
-            };
-            self.channels.leave(key, behind, vec![target.clone()], turn.effects);
-            for item in single {
-                let group = target.group.clone();
-                self.channels.enter(key, behind, Target { group, item }, turn.effects);
-            }
+        if *behind || left.is_some_and(|items| items.contains_key(&None)) {
+            return;
         }
-        if let Some(missed) = behind {
-            missed.forget(&target);
+        self.channels.detach(key, std::slice::from_ref(target), turn.effects);
+        if target.item.is_none() {
+            for item in left.into_iter().flat_map(BTreeMap::keys) {
+                let single = Target { group: target.group.clone(), item: item.clone() };
+                self.channels.attach(key, &single, turn.effects);
+            }
         }
     }
 
     /// The session's outbox dropped what waited there: it gets nothing until [`Hub::drained`].
     pub(crate) fn overflowed(&mut self, key: SessionKey, effects: &mut Vec<Effect>) {
-        let Some(Session { targets, behind, .. }) = self.sessions.get_mut(&key) else { return };
-        if behind.is_some() {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if std::mem::replace(&mut session.behind, true) {
             return;
         }
-        self.channels.leave(key, behind, channels_of(targets), effects);
-        *behind = Some(Missed::default());
-        for target in channels_of(targets) {
-            self.channels.enter(key, behind, target, effects);
+        self.channels.detach(key, &channels_of(&session.targets), effects);
+        for target in all_of(&session.targets) {
+            session.absence.begin(&mut self.channels, &target);
         }
     }
 
@@ -307,11 +319,11 @@ impl Hub {
         key: SessionKey,
         loads: impl Fn(&StreamName) -> bool,
     ) -> Vec<(SubscriptionId, Target)> {
-        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind.is_some()) else {
+        let Some(session) = self.sessions.get_mut(&key).filter(|session| session.behind) else {
             return Vec::new();
         };
-        self.channels.leave(key, &mut session.behind, channels_of(&session.targets), turn.effects);
-        let missed = session.behind.take().map_or_else(BTreeMap::new, Missed::counts);
+        session.behind = false;
+        let follows = session.follows();
         let mut stale = Vec::new();
         for (id, subscription) in &mut session.subscriptions {
             let Progress::Open { loading, .. } = &mut subscription.state else { continue };
@@ -326,17 +338,25 @@ impl Hub {
             }
             stale.push((id.clone(), target.clone()));
         }
-        turn.effects.push(Effect::Resume { session: key, missed });
+        turn.effects.push(Effect::Resume { session: key, follows });
+        for target in all_of(&session.targets) {
+            session.absence.end(&mut self.channels, &target);
+        }
         for target in channels_of(&session.targets) {
-            self.channels.enter(key, &mut session.behind, target, turn.effects);
+            self.channels.attach(key, &target, turn.effects);
         }
         stale
+    }
+
+    /// How many sent events of this a session has missed, for the state of it that is sent now.
+    pub(crate) fn take_missed(&mut self, key: SessionKey, target: &Target) -> u64 {
+        self.sessions.get_mut(&key).map_or(0, |session| session.absence.take_missed(target))
     }
 
     /// The open subscriptions of a stream, but for those of sessions that are behind.
     pub(crate) fn subscriptions(&self, stream: &StreamName) -> Vec<(Target, (SessionKey, SubscriptionId))> {
         let mut found = Vec::new();
-        for (key, session) in self.sessions.iter().filter(|(_, session)| session.behind.is_none()) {
+        for (key, session) in self.sessions.iter().filter(|(_, session)| !session.behind) {
             for (id, Subscription { target, state }) in &session.subscriptions {
                 if target.group.stream == *stream && matches!(state, Progress::Open { .. }) {
                     found.push((target.clone(), (*key, id.clone())));
@@ -396,6 +416,12 @@ impl Session {
         }
     }
 
+    /// The targets of its open subscriptions.
+    fn follows(&self) -> BTreeSet<Target> {
+        let open = self.subscriptions.values().filter(|one| matches!(one.state, Progress::Open { .. }));
+        open.map(|subscription| subscription.target.clone()).collect()
+    }
+
     fn end_all(&mut self) -> Vec<Ended> {
         let subscriptions = self.subscriptions.iter();
         let ended = subscriptions.filter_map(|(id, subscription)| self.ended(id, subscription)).collect();
@@ -407,6 +433,15 @@ impl Session {
         }
         ended
     }
+}
+
+/// All targets.
+fn all_of(targets: &Targets) -> Vec<Target> {
+    let of_group = |(group, items): (&GroupPath, &BTreeMap<Option<ItemId>, usize>)| {
+        let items = items.keys().cloned();
+        items.map(|item| Target { group: group.clone(), item }).collect::<Vec<_>>()
+    };
+    targets.iter().flat_map(of_group).collect()
 }
 
 /// The channels that a session belongs in: of each group the group's own if it subscribes to all of it, else those of

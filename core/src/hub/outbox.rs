@@ -1,6 +1,6 @@
 //! What waits to be sent to one subscriber: what is kept, what is dropped, and what is asked for then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::name::Target;
@@ -26,15 +26,17 @@ pub struct Outbox<S, F> {
     notices: usize,
     /// How often it has overflowed.
     overflows: u64,
-    /// How many sent events were dropped, and the subscriber was not told so yet, by the target that it followed.
+    /// How many sent events the subscriber has missed and was not told of yet: of items, of groups.
     skipped: BTreeMap<Target, u64>,
+    /// How many sent events were dropped here, in all.
+    dropped: u64,
 }
 
 #[derive(Debug)]
 enum Frame<S, F> {
     Event {
         bytes: usize,
-        /// The target through which the subscriber gets it, if it is counted when it is dropped.
+        /// What it was sent to, if it was sent: then it is counted when it is dropped.
         sent: Option<Arc<Target>>,
         frame: F,
     },
@@ -73,6 +75,7 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
             notices: 0,
             overflows: 0,
             skipped: BTreeMap::new(),
+            dropped: 0,
         }
     }
 
@@ -81,26 +84,14 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.bytes == 0 || self.bytes + bytes <= self.limit
     }
 
-    /// Queues an event of `bytes` bytes. Of a sent one, `sent` is the target of the channel through which it came.
+    /// Queues an event of `bytes` bytes; `sent` says what it was sent to, if it was.
     pub fn push_event(&mut self, bytes: usize, sent: Option<Arc<Target>>, frame: F) -> Pushed {
         let overflows = !self.behind && !self.has_room(bytes);
         if overflows {
-            self.behind = true;
-            self.overflows += 1;
-            self.bytes = 0;
-            self.snapshots.clear();
-            let skipped = &mut self.skipped;
-            self.frames.retain(|frame| {
-                if let Frame::Event { sent: Some(target), .. } = frame {
-                    skip(skipped, target);
-                }
-                matches!(frame, Frame::Notice(_))
-            });
+            self.overflow();
         }
         if self.behind {
-            if let Some(target) = sent {
-                skip(&mut self.skipped, &target);
-            }
+            self.skip(sent.as_deref(), 1);
             return if overflows { Pushed::Overflowed } else { Pushed::Dropped };
         }
         self.bytes += bytes;
@@ -108,8 +99,47 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         Pushed::Queued
     }
 
-    /// Queues the state of a subscription's target. It is outside of the bound: at most one waits a subscription.
-    pub fn push_snapshot(&mut self, subscription: S, frame: F) -> Pushed {
+    fn overflow(&mut self) {
+        self.behind = true;
+        self.overflows += 1;
+        self.bytes = 0;
+        self.snapshots.clear();
+        // Of many that wait, most are often of one place.
+        let mut last: Option<(Arc<Target>, u64)> = None;
+        for frame in std::mem::take(&mut self.frames) {
+            match frame {
+                Frame::Event { sent: Some(target), .. } => match &mut last {
+                    Some((of, count)) if *of == target => *count += 1,
+                    _ => {
+                        if let Some((of, count)) = last.replace((target, 1)) {
+                            self.skip(Some(&of), count);
+                        }
+                    }
+                },
+                Frame::Notice(_) => self.frames.push_back(frame),
+                Frame::Event { .. } | Frame::Snapshot { .. } | Frame::Replaced => {}
+            }
+        }
+        if let Some((of, count)) = last {
+            self.skip(Some(&of), count);
+        }
+    }
+
+    fn skip(&mut self, sent: Option<&Target>, count: u64) {
+        let Some(target) = sent else { return };
+        self.dropped += count;
+        match self.skipped.get_mut(target) {
+            Some(skipped) => *skipped += count,
+            None => drop(self.skipped.insert(target.clone(), count)),
+        }
+    }
+
+    /// Queues the state of a subscription's target, of which so many sent events have not even come here. It is outside
+    /// of the bound: at most one waits a subscription.
+    pub fn push_snapshot(&mut self, subscription: S, missed: Option<(&Target, u64)>, frame: F) -> Pushed {
+        if let Some((target, missed @ 1..)) = missed {
+            *self.skipped.entry(target.clone()).or_default() += missed;
+        }
         if self.behind {
             return Pushed::Dropped;
         }
@@ -174,26 +204,39 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
         self.notices
     }
 
-    /// Takes events and snapshots again. `missed` names what the subscriber follows, and says how many sent events
-    /// have not even come here. What was dropped of other targets is forgotten: no state of those will be told.
-    pub fn resume(&mut self, missed: BTreeMap<Target, u64>) {
+    /// Takes events and snapshots again. What was missed of an item counts for its group if only that is followed; of what
+    /// the subscriber does not follow any more, it is not to be told.
+    pub fn resume(&mut self, follows: &BTreeSet<Target>) {
         self.behind = false;
-        let dropped = std::mem::replace(&mut self.skipped, missed);
-        for (target, skipped) in &mut self.skipped {
-            *skipped += dropped.get(target).copied().unwrap_or(0);
+        for (mut target, skipped) in std::mem::take(&mut self.skipped) {
+            if !follows.contains(&target) {
+                target.item = None;
+            }
+            if follows.contains(&target) {
+                *self.skipped.entry(target).or_default() += skipped;
+            }
         }
-        self.skipped.retain(|_, skipped| *skipped > 0);
     }
 
-    /// How many sent events the subscriber has missed of what it follows as `target`, since this was last taken. For
-    /// the snapshot of it that was just popped: that is to tell.
+    /// How many sent events the subscriber has missed of this target, since this was last taken. For the state of it
+    /// that was just popped: that is to tell. What was missed of items, the state of the whole group tells, unless one
+    /// of them has before.
     pub fn take_skipped(&mut self, target: &Target) -> u64 {
-        self.skipped.remove(target).unwrap_or(0)
+        match target.item {
+            _ if self.skipped.is_empty() => 0,
+            Some(_) => self.skipped.remove(target).unwrap_or(0),
+            None => {
+                let from_group = self.skipped.range(target..);
+                let of_group = from_group.take_while(|(of, _)| of.group == target.group);
+                let of_group: Vec<Target> = of_group.map(|(of, _)| of.clone()).collect();
+                of_group.iter().filter_map(|of| self.skipped.remove(of)).sum()
+            }
+        }
     }
 
-    /// Whether a snapshot of this target has to tell what was missed.
-    pub fn has_skipped(&self, target: &Target) -> bool {
-        self.skipped.contains_key(target)
+    /// How many sent events were dropped here, in all.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// How many snapshots wait.
@@ -212,18 +255,10 @@ impl<S: Ord + Clone, F> Outbox<S, F> {
     }
 }
 
-fn skip(skipped: &mut BTreeMap<Target, u64>, target: &Target) {
-    match skipped.get_mut(target) {
-        Some(count) => *count += 1,
-        None => drop(skipped.insert(target.clone(), 1)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Limits;
-    use crate::name::{GroupName, GroupPath, StreamName};
+    use crate::name::{GroupName, GroupPath, ItemId, StreamName};
 
     fn drain(outbox: &mut Outbox<char, &'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| outbox.pop()).collect()
@@ -233,7 +268,7 @@ mod tests {
     fn frames_leave_in_the_order_they_came() {
         let mut outbox = Outbox::new(10);
         outbox.push_notice("error");
-        assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('a', None, "sync"), Pushed::Queued);
         assert_eq!(outbox.push_event(4, None, "one"), Pushed::Queued);
         assert_eq!(outbox.push_event(6, None, "two"), Pushed::Queued);
         assert_eq!(drain(&mut outbox), ["error", "sync", "one", "two"]);
@@ -242,46 +277,60 @@ mod tests {
     #[test]
     fn an_overflow_drops_what_can_be_had_again_and_keeps_the_rest() {
         let mut outbox = Outbox::new(10);
-        assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('a', None, "sync"), Pushed::Queued);
         assert_eq!(outbox.push_event(10, None, "one"), Pushed::Queued);
         outbox.push_notice("error");
         assert_eq!(outbox.push_event(1, None, "two"), Pushed::Overflowed);
         assert!(outbox.is_behind());
         assert_eq!(outbox.push_event(1, None, "three"), Pushed::Dropped);
-        assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Dropped);
+        assert_eq!(outbox.push_snapshot('a', None, "sync"), Pushed::Dropped);
         assert_eq!(drain(&mut outbox), ["error"]);
-        outbox.resume(BTreeMap::new());
-        assert_eq!(outbox.push_snapshot('a', "fresh sync"), Pushed::Queued);
+        outbox.resume(&BTreeSet::new());
+        assert_eq!(outbox.push_snapshot('a', None, "fresh sync"), Pushed::Queued);
         assert_eq!(outbox.push_event(10, None, "four"), Pushed::Queued);
         assert_eq!(drain(&mut outbox), ["fresh sync", "four"]);
     }
 
+    fn target(group: &str, item: &str) -> Arc<Target> {
+        let group = GroupPath { stream: StreamName::trusted("s"), group: GroupName::trusted(group) };
+        Arc::new(Target { group, item: (!item.is_empty()).then(|| ItemId::trusted(item)) })
+    }
+
     #[test]
-    fn sent_events_that_are_dropped_are_counted_until_that_is_told() {
-        let limits = Limits::default();
-        let target = |group| {
-            let stream = StreamName::new("s", &limits).unwrap();
-            let group = GroupName::new(group, &limits).unwrap();
-            Arc::new(Target { group: GroupPath { stream, group }, item: None })
-        };
-        let (g, h, left) = (target("g"), target("h"), target("left"));
+    fn sent_events_that_are_dropped_are_counted_until_a_state_tells_it() {
+        let [g, h, left] = ["g", "h", "left"].map(|group| target(group, ""));
+        let sent = |to: &Arc<Target>| Some(Arc::clone(to));
         let mut outbox: Outbox<char, _> = Outbox::new(10);
-        assert_eq!(outbox.push_event(2, Some(Arc::clone(&g)), "gone before"), Pushed::Queued);
+        assert_eq!(outbox.push_event(2, sent(&g), "gone before"), Pushed::Queued);
         assert_eq!(outbox.pop(), Some("gone before"));
-        assert_eq!(outbox.push_event(4, Some(Arc::clone(&g)), "waits"), Pushed::Queued);
+        assert_eq!(outbox.push_event(4, sent(&g), "waits"), Pushed::Queued);
         assert_eq!(outbox.push_event(4, None, "a change"), Pushed::Queued);
-        assert_eq!(outbox.push_event(4, Some(Arc::clone(&g)), "one too many"), Pushed::Overflowed);
-        assert_eq!(outbox.push_event(4, Some(Arc::clone(&h)), "too late"), Pushed::Dropped);
-        assert_eq!(outbox.push_event(4, Some(Arc::clone(&left)), "of no interest soon"), Pushed::Dropped);
-        outbox.resume(BTreeMap::from([((*g).clone(), 5), ((*h).clone(), 0)]));
-        // The state that tells it is dropped in its turn.
-        assert_eq!(outbox.push_snapshot('a', "sync"), Pushed::Queued);
-        assert_eq!(outbox.push_event(11, Some(Arc::clone(&g)), "large"), Pushed::Queued);
+        assert_eq!(outbox.push_event(4, sent(&g), "one too many"), Pushed::Overflowed);
+        assert_eq!(outbox.push_event(4, sent(&h), "too late"), Pushed::Dropped);
+        assert_eq!(outbox.push_event(4, sent(&left), "of no interest soon"), Pushed::Dropped);
+        outbox.resume(&[&g, &h].map(|to| (**to).clone()).into());
+        // The state that would tell it is dropped in its turn.
+        assert_eq!(outbox.push_snapshot('a', Some((&*g, 5)), "sync"), Pushed::Queued);
+        assert_eq!(outbox.push_event(11, sent(&g), "large"), Pushed::Queued);
         assert_eq!(outbox.push_event(1, None, "a change"), Pushed::Overflowed);
-        outbox.resume(BTreeMap::from([((*g).clone(), 0), ((*h).clone(), 0)]));
-        assert_eq!([&g, &h, &left].map(|target| outbox.has_skipped(target)), [true, true, false]);
-        assert_eq!([&g, &h, &left].map(|target| outbox.take_skipped(target)), [8, 1, 0]);
+        assert_eq!(outbox.push_snapshot('a', Some((&*g, 10)), "sync"), Pushed::Dropped);
+        outbox.resume(&[&g, &h].map(|to| (**to).clone()).into());
+        assert_eq!([&g, &h, &left].map(|to| outbox.take_skipped(to)), [18, 1, 0]);
         assert_eq!(outbox.take_skipped(&g), 0);
+        assert_eq!(outbox.dropped(), 5);
+    }
+
+    #[test]
+    fn what_was_missed_of_items_is_told_with_the_item_or_else_with_the_group() {
+        let mut outbox: Outbox<char, _> = Outbox::new(1);
+        let places = [("g", ""), ("g", "a"), ("g", "b"), ("h", "a"), ("h", "b")];
+        for (group, item) in places.iter().cycle().take(10) {
+            let _ = outbox.push_event(1, Some(target(group, item)), "");
+        }
+        outbox.resume(&[target("g", ""), target("g", "a"), target("h", "a")].map(|to| (*to).clone()).into());
+        assert_eq!(outbox.take_skipped(&target("g", "a")), 2);
+        assert_eq!(outbox.take_skipped(&target("g", "")), 4);
+        assert_eq!(outbox.take_skipped(&target("h", "")), 2, "nobody follows the other item");
     }
 
     #[test]
@@ -295,12 +344,12 @@ mod tests {
     #[test]
     fn at_most_one_snapshot_of_a_subscription_waits() {
         let mut outbox = Outbox::new(10);
-        assert_eq!(outbox.push_snapshot('a', "a1"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('a', None, "a1"), Pushed::Queued);
         assert_eq!(outbox.push_event(1, None, "one"), Pushed::Queued);
-        assert_eq!(outbox.push_snapshot('b', "b1"), Pushed::Queued);
-        assert_eq!(outbox.push_snapshot('a', "a2"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('b', None, "b1"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('a', None, "a2"), Pushed::Queued);
         assert_eq!(outbox.pop(), Some("one"));
-        assert_eq!(outbox.push_snapshot('b', "b2"), Pushed::Queued);
+        assert_eq!(outbox.push_snapshot('b', None, "b2"), Pushed::Queued);
         assert_eq!(drain(&mut outbox), ["a2", "b2"]);
         assert!(outbox.is_empty());
     }

@@ -63,6 +63,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// What it happened to, or was sent to.
+    pub fn target(&self) -> Target {
+        Target { group: self.group.clone(), item: self.item.clone() }
+    }
+
     /// Whether it was sent, and is kept nowhere: who misses it can't have it again.
     pub fn is_sent(&self) -> bool {
         matches!(self.kind, EventKind::Sent { .. })

@@ -335,6 +335,14 @@ impl SyncFrame {
         push_skipped(out, skipped);
         out.push('}');
     }
+
+    /// How the text ends after so many: what the text after none has instead of its last character.
+    pub fn ending(skipped: u64) -> String {
+        let mut out = String::new();
+        push_skipped(&mut out, skipped);
+        out.push('}');
+        out
+    }
 }
 
 /// Appends an event as the handler of a trigger gets it: like a subscriber's frame, but a change to or from null is

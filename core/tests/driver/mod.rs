@@ -6,6 +6,7 @@
 
 mod disk;
 mod handlers;
+mod session;
 mod subscriber;
 mod trace;
 
@@ -14,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use headwater_core::config::CoreConfig;
 use headwater_core::key::{ChannelKey, SessionKey, WorkerKey};
 use headwater_core::log::{SegmentHeader, Write};
-use headwater_core::name::Target;
 use headwater_core::store::{Load, Loaded, Save};
 use headwater_core::time::{Mono, Now, WallMs};
 use headwater_core::wire::stream::{self, ToSubscriber};
@@ -24,6 +24,7 @@ use serde_json::Value;
 
 pub(crate) use disk::Disk;
 pub(crate) use handlers::Call;
+use session::Session;
 pub(crate) use subscriber::{Seen, View};
 
 /// When every story starts.
@@ -78,16 +79,6 @@ pub(crate) struct Also {
     pub(crate) not_discarded: usize,
     /// The file that is written is filled with zeros ahead.
     pub(crate) zeros: bool,
-}
-
-#[derive(Default)]
-struct Session {
-    channels: BTreeSet<ChannelKey>,
-    /// Frames are dropped from an overflow on until the core resumes.
-    behind: bool,
-    /// What it is to be told that it has missed.
-    missed: BTreeMap<Target, u64>,
-    inbox: Vec<String>,
 }
 
 /// A call's frame.
@@ -502,19 +493,33 @@ impl World {
         self.input(Input::SessionDisconnected { session });
     }
 
-    /// The session's outbox is full: what comes is dropped.
+    /// The session's outbox overflows, and the core is told.
     pub(crate) fn overflow(&mut self, session: SessionKey) {
-        self.sessions.get_mut(&session).expect("a session").behind = true;
+        self.burst(session);
         self.input(Input::SessionOverflowed { session });
     }
 
+    /// The session's outbox overflows.
+    pub(crate) fn burst(&mut self, session: SessionKey) {
+        self.sessions.get_mut(&session).expect("a session").burst();
+    }
+
+    /// What comes for a session waits in its outbox.
+    pub(crate) fn hold(&mut self, session: SessionKey) {
+        self.sessions.get_mut(&session).expect("a session").hold();
+    }
+
+    /// The session takes all that waits, and what comes from now on.
     pub(crate) fn drained(&mut self, session: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.drain();
+        }
         self.input(Input::SessionDrained { session });
     }
 
     /// The frames that a session got since this was asked last.
     pub(crate) fn frames(&mut self, session: SessionKey) -> Vec<String> {
-        self.sessions.get_mut(&session).map(|session| std::mem::take(&mut session.inbox)).unwrap_or_default()
+        self.sessions.get_mut(&session).map(Session::frames).unwrap_or_default()
     }
 
     /// The same, short, see [`Seen`].
@@ -578,48 +583,40 @@ impl World {
             Effect::Reply { invocation_id: None, .. } => {}
             Effect::ToWorker { worker, frame } => self.deliver(worker, &frame),
             Effect::CloseWorker { worker } => self.closed.push(worker),
-            Effect::Attach { session, channel, .. } => {
-                let Some(session) = self.sessions.get_mut(&session) else {
-                    return;
-                };
-                assert!(session.channels.insert(channel), "attached twice to {channel:?}");
+            Effect::Attach { session, channel } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.attach(channel);
+                }
             }
             Effect::Detach { session, channel } => {
-                let Some(session) = self.sessions.get_mut(&session) else {
-                    return;
-                };
-                assert!(session.channels.remove(&channel), "detached from {channel:?} without being there");
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.detach(channel);
+                }
             }
-            Effect::Resume { session, missed } => {
-                let session = self.sessions.get_mut(&session).expect("a session that overflowed");
-                assert!(std::mem::take(&mut session.behind), "resumed without being behind");
-                session.missed = missed;
+            Effect::Resume { session, follows } => {
+                self.sessions.get_mut(&session).expect("a session that overflowed").resume(&follows);
             }
-            Effect::Sync { session, frame, .. } => {
-                if let Some(session) = self.sessions.get_mut(&session).filter(|session| !session.behind) {
-                    let mut text = String::new();
-                    frame.encode_onto(&mut text, session.missed.remove(&frame.target).unwrap_or(0));
-                    session.inbox.push(text);
+            Effect::Sync { session, subscription, frame, missed } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.sync(subscription, frame, missed);
                 }
             }
             Effect::Refuse { session, error } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.inbox.push(ToSubscriber::Error(error).encode());
+                    session.notice(&ToSubscriber::Error(error));
                 }
             }
             Effect::Admit { session } => self.admitted.push(session),
             Effect::Unauthorized { session, target, at } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.inbox.push(ToSubscriber::Unauthorized { target, at }.encode());
+                    session.notice(&ToSubscriber::Unauthorized { target, at });
                 }
             }
             Effect::CloseSession { session } => self.closed_sessions.push(session),
             Effect::Broadcast { channel, frame } => {
-                let members =
-                    self.sessions.values_mut().filter(|session| session.channels.contains(&channel));
-                for session in members.filter(|session| !session.behind) {
-                    session.inbox.push(frame.encode());
-                }
+                let all = self.sessions.values_mut();
+                all.filter(|session| session.channels.contains(&channel))
+                    .for_each(|session| session.broadcast(&frame));
             }
             Effect::Note(notice) => self.notes.push(notice),
             Effect::Stopped => {

@@ -23,7 +23,7 @@ pub(super) fn short(effect: &Effect) -> String {
         }
         Effect::ToWorker { worker, frame } => format!("worker {}: {}", worker.0, short_frame(frame)),
         Effect::CloseWorker { worker } => format!("worker {}: close", worker.0),
-        Effect::Attach { session, channel, .. } => format!("session {}: attach to {}", session.0, channel.0),
+        Effect::Attach { session, channel } => format!("session {}: attach to {}", session.0, channel.0),
         Effect::Detach { session, channel } => format!("session {}: detach from {}", session.0, channel.0),
         Effect::Resume { session, .. } => format!("session {}: resume", session.0),
         Effect::Sync { session, frame, .. } => {

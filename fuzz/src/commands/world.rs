@@ -445,7 +445,7 @@ impl World {
                     check_answer(&frame, &id, &due);
                 }
             }
-            Effect::Attach { session, channel, .. } => {
+            Effect::Attach { session, channel } => {
                 if let Some(session) = self.session(*session) {
                     assert!(session.channels.insert(*channel), "attached twice");
                 }

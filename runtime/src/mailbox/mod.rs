@@ -47,7 +47,7 @@ pub(crate) trait Queue {
 /// What can be put on its way.
 pub(crate) trait Encode {
     /// Does so, and tells how many bytes it has.
-    fn encode(self, wire: &mut Wire, metrics: &Metrics) -> usize;
+    fn encode(self, wire: &mut Wire) -> usize;
 }
 
 /// A queue, the way from it to the socket, and the task that runs the connection.
@@ -246,7 +246,7 @@ impl<Q: Queue> Mailbox<Q> {
                 if uncrowded {
                     self.task.wake();
                 }
-                taken += frame.encode(wire, &self.metrics);
+                taken += frame.encode(wire);
             }
         }
     }

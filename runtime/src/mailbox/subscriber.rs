@@ -1,6 +1,6 @@
 //! What waits for a subscriber.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, TryLockError};
 
 use bytes::Bytes;
@@ -12,7 +12,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Encode, Mailbox, Queue, Sent, State};
 use crate::frame;
-use crate::metrics::Metrics;
 use crate::wire::Wire;
 
 /// Frames to a subscriber.
@@ -35,15 +34,21 @@ pub(crate) enum SessionFrame {
     Encoded(Bytes),
     /// The state of a group or an item, possibly large, and shared with all who get the same.
     Shared(Arc<SharedSync>),
-    /// The same for one who has missed so many sent events: it says so, and is encoded for it alone.
-    Fresh(Arc<SharedSync>, u64),
+}
+
+/// A frame that leaves.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    frame: SessionFrame,
+    /// How many sent events were missed before it, which it says.
+    skipped: u64,
 }
 
 /// A state on its way to one or many: encoded by the first whose turn it is to send it, or, when newer state comes
 /// before that, by nobody.
 #[derive(Debug)]
 pub(crate) struct SharedSync {
-    frame: SyncFrame,
+    pub(super) frame: SyncFrame,
     pub(super) encoded: OnceLock<Bytes>,
 }
 
@@ -61,12 +66,7 @@ impl SharedSync {
     }
 
     pub(super) fn encoded(&self) -> Bytes {
-        self.encoded.get_or_init(|| self.encoded_after(0)).clone()
-    }
-
-    /// For one who has missed so many sent events.
-    fn encoded_after(&self, skipped: u64) -> Bytes {
-        frame::text(|out| self.frame.encode_onto(out, skipped))
+        self.encoded.get_or_init(|| frame::text(|out| self.frame.encode_onto(out, 0))).clone()
     }
 }
 
@@ -89,16 +89,15 @@ impl SessionQueue {
 }
 
 impl Queue for SessionQueue {
-    type Frame = SessionFrame;
+    type Frame = Leaving;
 
-    fn pop(&mut self) -> Option<SessionFrame> {
-        match self.0.pop()? {
-            SessionFrame::Shared(state) => match self.0.take_skipped(&state.frame.target) {
-                0 => Some(SessionFrame::Shared(state)),
-                skipped => Some(SessionFrame::Fresh(state, skipped)),
-            },
-            frame => Some(frame),
-        }
+    fn pop(&mut self) -> Option<Leaving> {
+        let frame = self.0.pop()?;
+        let skipped = match &frame {
+            SessionFrame::Shared(state) => self.0.take_skipped(&state.frame.target),
+            SessionFrame::Encoded(_) => 0,
+        };
+        Some(Leaving { frame, skipped })
     }
 
     fn is_prepared(&self) -> bool {
@@ -106,9 +105,7 @@ impl Queue for SessionQueue {
             // Large ones are copied for so long that others would wait.
             Some(SessionFrame::Shared(state)) => {
                 state.encoded.get().is_some_and(|frame| frame.len() <= LARGE)
-                    && !self.0.has_skipped(&state.frame.target)
             }
-            Some(SessionFrame::Fresh(..)) => false,
             Some(SessionFrame::Encoded(_)) | None => true,
         }
     }
@@ -142,7 +139,7 @@ pub(crate) enum Push {
 }
 
 impl Mailbox<SessionQueue> {
-    /// Queues an event. Of a sent one, `sent` is what the channel is of through which it came.
+    /// Queues an event; `sent` says what it was sent to, if it was.
     pub(crate) fn push_event(&self, frame: Bytes, sent: Option<&Arc<Target>>) -> Push {
         let untried = |state: &State<SessionQueue>| state.listed && !state.queue.0.has_room(frame.len());
         if untried(&self.state()) {
@@ -154,16 +151,25 @@ impl Mailbox<SessionQueue> {
         })
     }
 
-    /// Queues the state that a subscription starts from.
-    pub(crate) fn push_sync(&self, subscription: SubscriptionId, state: Arc<SharedSync>) -> Push {
+    /// Queues the state that a subscription starts from, and of which so many sent events have not come here.
+    pub(crate) fn push_sync(
+        &self,
+        subscription: SubscriptionId,
+        state: Arc<SharedSync>,
+        missed: u64,
+    ) -> Push {
+        self.metrics.skipped.inc_by(missed);
+        let of = SnapshotOf::Subscription(subscription);
         self.push_with(|outbox| {
-            outbox.push_snapshot(SnapshotOf::Subscription(subscription), SessionFrame::Shared(state))
+            let missed = Some((&state.frame.target, missed));
+            outbox.push_snapshot(of, missed, SessionFrame::Shared(Arc::clone(&state)))
         })
     }
 
     /// Queues a group's state that is broadcast.
     pub(crate) fn push_group(&self, group: GroupPath, state: Arc<SharedSync>) -> Push {
-        self.push_with(|outbox| outbox.push_snapshot(SnapshotOf::Group(group), SessionFrame::Shared(state)))
+        let of = SnapshotOf::Group(group);
+        self.push_with(|outbox| outbox.push_snapshot(of, None, SessionFrame::Shared(state)))
     }
 
     pub(crate) fn push_notice(&self, frame: Bytes) -> Push {
@@ -178,7 +184,13 @@ impl Mailbox<SessionQueue> {
         if state.closed {
             return Push::Again;
         }
-        match push(&mut state.queue.0) {
+        let dropped = state.queue.0.dropped();
+        let pushed = push(&mut state.queue.0);
+        let dropped = state.queue.0.dropped() - dropped;
+        if dropped > 0 {
+            self.metrics.skipped.inc_by(dropped);
+        }
+        match pushed {
             Pushed::Queued => {
                 if !std::mem::replace(&mut state.listed, true) {
                     return Push::First;
@@ -228,8 +240,8 @@ impl Mailbox<SessionQueue> {
     }
 
     /// Takes events again after an overflow.
-    pub(crate) fn resume(&self, missed: BTreeMap<Target, u64>) {
-        self.state().queue.0.resume(missed);
+    pub(crate) fn resume(&self, follows: &BTreeSet<Target>) {
+        self.state().queue.0.resume(follows);
     }
 
     /// Waits until the queue has overflowed more often than `known`, and gives how often. Counted, not looked at:
@@ -251,18 +263,17 @@ impl Mailbox<SessionQueue> {
     }
 }
 
-impl Encode for SessionFrame {
-    fn encode(self, wire: &mut Wire, metrics: &Metrics) -> usize {
-        let frame = match self {
+impl Encode for Leaving {
+    fn encode(self, wire: &mut Wire) -> usize {
+        let frame = match self.frame {
             SessionFrame::Encoded(frame) => frame,
             SessionFrame::Shared(state) => state.encoded(),
-            SessionFrame::Fresh(state, skipped) => {
-                metrics.skipped.inc_by(skipped);
-                state.encoded_after(skipped)
-            }
         };
         let bytes = frame.len();
-        wire.push(frame);
+        match self.skipped {
+            0 => wire.push(frame),
+            skipped => wire.push_parts(frame::ending(&frame, &SyncFrame::ending(skipped))),
+        }
         bytes
     }
 }

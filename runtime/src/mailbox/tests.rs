@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -129,23 +128,47 @@ async fn a_batch_that_is_larger_than_the_bound_does_not_make_a_peer_slow() {
 }
 
 #[tokio::test]
-async fn who_has_missed_sent_events_is_told_so_once_and_alone() {
+async fn who_has_missed_sent_events_is_told_so_once_in_a_state_that_is_shared_all_the_same() {
     let mailbox = Mailbox::new(SessionQueue::new(10), Arc::default());
     let target = Arc::new(Target { group: group(), item: None });
     let [one, two] = ["first", "second"].map(event);
     let _ = mailbox.push_event(one, Some(&target));
     // That is too much, as the way out is not open.
     let _ = mailbox.push_event(two, Some(&target));
-    mailbox.resume(BTreeMap::from([((*target).clone(), 3)]));
+    mailbox.resume(&[(*target).clone()].into());
     let state = state(1);
-    let _ = mailbox.push_group(group(), Arc::clone(&state));
-    let subscription = SubscriptionId::trusted("1");
-    let _ = mailbox.push_sync(subscription, Arc::clone(&state));
-    assert!(!mailbox.state().queue.is_prepared(), "its encoding is work");
-    let sent = String::from_utf8_lossy(&sent(&mailbox).await).into_owned();
-    assert_eq!(sent.matches("skipped").count(), 1, "{sent}");
-    let (first, _) = sent.split_once(r#","skipped":5}"#).expect("that much was missed");
-    assert_eq!(first.matches("sync").count(), 1, "the first state tells it: {sent}");
+    let [first, second] = ["1", "2"].map(SubscriptionId::trusted);
+    let _ = mailbox.push_sync(first, Arc::clone(&state), 3);
+    let _ = mailbox.push_sync(second, Arc::clone(&state), 0);
+    let mut expected = String::new();
+    state.frame.encode_onto(&mut expected, 5);
+    let expected = [event(&expected), state.encoded()].concat();
+    assert_eq!(sent(&mailbox).await, expected);
+    assert_eq!(mailbox.metrics.skipped.get(), 5);
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_in_parts_leaves_whole_or_not_at_all() {
+    for taken in 0..9 {
+        let mut wire = Wire::default();
+        let (mut peer, own) = duplex(taken.max(1));
+        wire.attach(Box::new(own));
+        wire.set_task(Waker::noop());
+        wire.push_parts(["one", "two", "three"].map(Bytes::from));
+        wire.push(Bytes::from("four"));
+        if taken > 0 {
+            assert!(wire.poll_send().is_pending());
+        }
+        wire.cut();
+        let mut got = Vec::new();
+        while wire.poll_send().is_pending() {
+            peer.read_buf(&mut got).await.expect("it is open");
+        }
+        drop(wire);
+        peer.read_to_end(&mut got).await.expect("the rest");
+        let expected: &[u8] = if taken > 0 { b"onetwothree" } else { b"" };
+        assert_eq!(got, expected, "{taken}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

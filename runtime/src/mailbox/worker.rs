@@ -8,7 +8,6 @@ use headwater_core::wire::worker::ToWorker;
 
 use super::{Encode, Mailbox, Queue};
 use crate::frame;
-use crate::metrics::Metrics;
 use crate::wire::Wire;
 
 /// Frames to a worker.
@@ -140,7 +139,7 @@ impl Mailbox<WorkerQueue> {
 }
 
 impl Encode for WorkerFrame {
-    fn encode(self, wire: &mut Wire, _: &Metrics) -> usize {
+    fn encode(self, wire: &mut Wire) -> usize {
         let frame = frame::text(|out| self.frame.encode_onto(out));
         let bytes = frame.len();
         if bytes > COPIED {

@@ -47,7 +47,7 @@ pub(super) struct Node {
     /// Which connection is whose.
     pub(super) workers: BTreeMap<WorkerKey, usize>,
     pub(super) sessions: BTreeMap<SessionKey, Session>,
-    channels: BTreeMap<ChannelKey, (Arc<Target>, BTreeSet<SessionKey>)>,
+    channels: BTreeMap<ChannelKey, BTreeSet<SessionKey>>,
     /// What the connections' tasks have told the core, and it has not taken yet.
     pub(super) told: VecDeque<Input>,
 }
@@ -74,8 +74,8 @@ pub(super) enum SnapshotOf {
     Group(GroupPath),
 }
 
-#[derive(Debug)]
 /// A message for a subscriber; of a state also what it is the state of.
+#[derive(Debug)]
 struct Waiting {
     message: Value,
     state_of: Option<Target>,
@@ -98,15 +98,14 @@ impl Node {
         }
     }
 
-    pub(super) fn attach(&mut self, session: SessionKey, channel: ChannelKey, target: Target) {
+    pub(super) fn attach(&mut self, session: SessionKey, channel: ChannelKey) {
         if self.sessions.contains_key(&session) {
-            let new = || (Arc::new(target), BTreeSet::new());
-            self.channels.entry(channel).or_insert_with(new).1.insert(session);
+            self.channels.entry(channel).or_default().insert(session);
         }
     }
 
     pub(super) fn detach(&mut self, session: SessionKey, channel: ChannelKey) {
-        if let Some((_, members)) = self.channels.get_mut(&channel) {
+        if let Some(members) = self.channels.get_mut(&channel) {
             members.remove(&session);
             if members.is_empty() {
                 self.channels.remove(&channel);
@@ -117,7 +116,7 @@ impl Node {
     /// The session is gone; whether it is still in a channel.
     pub(super) fn disconnected(&mut self, session: SessionKey) -> bool {
         self.sessions.remove(&session);
-        self.channels.values().any(|(_, members)| members.contains(&session))
+        self.channels.values().any(|members| members.contains(&session))
     }
 
     /// What is broadcast is put into the outboxes of the channel's members.
@@ -130,14 +129,17 @@ impl Node {
             }
             _ => None,
         };
-        let Some((target, members)) = self.channels.get(&channel) else { return Vec::new() };
-        let sent = matches!(&**frame, ToSubscriber::Event(event) if event.is_sent()).then_some(target);
+        let Some(members) = self.channels.get(&channel) else { return Vec::new() };
+        let sent = match &**frame {
+            ToSubscriber::Event(event) if event.is_sent() => Some(Arc::new(event.target())),
+            _ => None,
+        };
         let sessions = &mut self.sessions;
         let put = |member| {
             let session: &mut Session = sessions.get_mut(member)?;
             session.put(&message, |outbox, message| match &snapshot {
-                Some((of, target)) => outbox.push_snapshot(of.clone(), Waiting::state(message, target)),
-                None => outbox.push_event(text.len(), sent.cloned(), Waiting::new(message)),
+                Some((of, target)) => outbox.push_snapshot(of.clone(), None, Waiting::state(message, target)),
+                None => outbox.push_event(text.len(), sent.clone(), Waiting::new(message)),
             })
         };
         members.iter().filter_map(put).collect()
@@ -148,12 +150,15 @@ impl Node {
         session: SessionKey,
         subscription: SubscriptionId,
         frame: SyncFrame,
+        missed: u64,
     ) -> Option<Put> {
         let target = frame.target.clone();
         let message = decoded(&ToSubscriber::Sync(frame).encode());
         let of = SnapshotOf::Subscription(subscription);
         let session = self.sessions.get_mut(&session)?;
-        session.put(&message, |outbox, message| outbox.push_snapshot(of, Waiting::state(message, &target)))
+        session.put(&message, |outbox, message| {
+            outbox.push_snapshot(of, Some((&target, missed)), Waiting::state(message, &target))
+        })
     }
 
     pub(super) fn notice(&mut self, session: SessionKey, frame: &ToSubscriber) -> Option<Put> {
@@ -186,8 +191,8 @@ impl Session {
         }
     }
 
-    pub(super) fn resume(&mut self, missed: BTreeMap<Target, u64>) {
-        self.outbox.resume(missed);
+    pub(super) fn resume(&mut self, follows: &BTreeSet<Target>) {
+        self.outbox.resume(follows);
     }
 
     /// The next message for the socket.

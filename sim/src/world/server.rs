@@ -250,17 +250,17 @@ impl World<'_> {
                     self.links[*link].down.push_back(Down::Close);
                 }
             }
-            Effect::Attach { session, channel, target } => node.attach(session, channel, target),
+            Effect::Attach { session, channel } => node.attach(session, channel),
             Effect::Detach { session, channel } => node.detach(session, channel),
-            Effect::Resume { session, missed } => {
+            Effect::Resume { session, follows } => {
                 if let Some(resumed) = node.sessions.get_mut(&session) {
-                    resumed.resume(missed);
+                    resumed.resume(&follows);
                     let who = self.links[resumed.link].who.clone();
                     self.note(&who, What::Resumed);
                 }
             }
-            Effect::Sync { session, subscription, frame } => {
-                let put = node.sync(session, subscription, frame);
+            Effect::Sync { session, subscription, frame, missed } => {
+                let put = node.sync(session, subscription, frame, missed);
                 self.was_put(put);
             }
             Effect::Refuse { session, error } => {

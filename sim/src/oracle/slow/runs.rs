@@ -113,8 +113,12 @@ impl Runs {
         }
         let open = self.open.entry(who.clone()).or_default();
         if joined.whole.is_covered() {
-            // Who follows the group as such is told there what it has missed of its items.
+            // What was missed of an item, the state of its group may have told.
             open.retain(|(of, item), _| *of != group || item.is_none());
+        }
+        if let (Some(_), Some(of_group)) = (&item, open.get_mut(&(group.clone(), None))) {
+            // Or the other way round.
+            of_group.sent += frame.skipped;
         }
         let one = item.as_ref().and_then(|item| joined.items.get(item));
         match frame.told {
