@@ -160,9 +160,9 @@ impl Mailbox<SessionQueue> {
     ) -> Push {
         self.metrics.skipped.inc_by(missed);
         let of = SnapshotOf::Subscription(subscription);
+        let target = state.frame.target.clone();
         self.push_with(|outbox| {
-            let missed = Some((&state.frame.target, missed));
-            outbox.push_snapshot(of, missed, SessionFrame::Shared(Arc::clone(&state)))
+            outbox.push_snapshot(of, Some((&target, missed)), SessionFrame::Shared(state))
         })
     }
 
