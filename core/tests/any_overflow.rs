@@ -91,11 +91,15 @@ impl Two {
         match *step {
             Step::Join(item) => {
                 self.joined.insert(item);
-                [*slow, *fast].map(|session| world.join(session, ITEMS[item], "g", ITEMS[item]));
+                for session in [*slow, *fast] {
+                    world.join(session, ITEMS[item], "g", ITEMS[item]);
+                }
             }
             Step::Leave(item) => {
                 self.left |= self.joined.remove(&item) && self.waits;
-                [*slow, *fast].map(|session| world.leave(session, ITEMS[item]));
+                for session in [*slow, *fast] {
+                    world.leave(session, ITEMS[item]);
+                }
             }
             Step::Send(item) => world.send(*worker, "s", "g", ITEMS[item], "typing"),
             Step::Set(item) => world.set(*worker, "w", "g", ITEMS[item], "1"),
