@@ -20,8 +20,12 @@ type Followed = (Arc<str>, Option<Arc<str>>);
 pub(super) struct Runs {
     /// As clients know them.
     connections: Connections,
-    /// By group: the stamps of all sent events that anybody got, with their items.
-    sent: BTreeMap<Arc<str>, BTreeMap<u64, Option<Arc<str>>>>,
+    /// How often the server has ended. The wall clock may have been set back meanwhile.
+    term: u64,
+    /// By term and group: the stamps of all sent events that anybody got, with their items.
+    sent: BTreeMap<(u64, Arc<str>), BTreeMap<u64, Option<Arc<str>>>>,
+    /// The term in which each connection was made.
+    terms: BTreeMap<Who, u64>,
     open: BTreeMap<Who, BTreeMap<Followed, Run>>,
     over: Vec<(Who, Followed, Run)>,
     /// By group: how many events clients have asked for, and how many of those calls were answered.
@@ -35,6 +39,7 @@ pub(super) struct Runs {
 /// What a connection got of a group or an item.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
+    term: u64,
     /// The stamp of the sync.
     from: u64,
     /// That of what came last.
@@ -55,7 +60,9 @@ impl Runs {
     pub(super) fn new(rules: Rules) -> Runs {
         Runs {
             connections: Connections::new(Rules { tells_server: false, ..rules }),
+            term: 0,
             sent: BTreeMap::new(),
+            terms: BTreeMap::new(),
             open: BTreeMap::new(),
             over: Vec::new(),
             asked: BTreeMap::new(),
@@ -67,7 +74,9 @@ impl Runs {
     pub(super) fn see(&mut self, entry: &Entry, checked: &mut Checked) -> Result<(), Violation> {
         let who = &entry.who;
         match &entry.what {
+            What::Crashed(_) | What::Stopped => self.term += 1,
             What::Connected(_) => {
+                self.terms.insert(who.clone(), self.term);
                 let answered = self.asked.iter().map(|(group, asked)| (group.clone(), asked.answered));
                 self.before.insert(who.clone(), answered.collect());
             }
@@ -108,8 +117,9 @@ impl Runs {
         };
         let group: Arc<str> = frame.group.into();
         let item: Option<Arc<str>> = frame.item.map(Into::into);
+        let term = self.terms.get(who).copied().unwrap_or(self.term);
         if matches!(frame.told, Told::Sent(_)) {
-            self.sent.entry(group.clone()).or_default().insert(frame.stamp, item.clone());
+            self.sent.entry((term, group.clone())).or_default().insert(frame.stamp, item.clone());
         }
         let open = self.open.entry(who.clone()).or_default();
         if joined.whole.is_covered() {
@@ -126,7 +136,7 @@ impl Runs {
                 let target = if item.is_some() { one } else { Some(&joined.whole) };
                 let surely = target.is_some_and(|target| target.surely);
                 let key = (group, item);
-                let mut next = Run { from: frame.stamp, to: frame.stamp, ..Run::default() };
+                let mut next = Run { term, from: frame.stamp, to: frame.stamp, ..Run::default() };
                 if let Some(mut old) = open.remove(&key) {
                     if surely {
                         (old.to, old.sent) = (frame.stamp, old.sent + frame.skipped);
@@ -170,13 +180,14 @@ impl Runs {
         let open = self.open.remove(who).unwrap_or_default();
         self.over.extend(open.into_iter().map(|(of, run)| (who.clone(), of, run)));
         self.before.remove(who);
+        self.terms.remove(who);
     }
 
     pub(super) fn end(&mut self) -> Result<(), Violation> {
         let all: BTreeSet<Who> = self.open.keys().cloned().collect();
         all.iter().for_each(|who| self.lost(who));
-        for (who, (group, item), Run { from, to, sent, .. }) in &self.over {
-            let known = self.sent.get(group).into_iter();
+        for (who, (group, item), Run { term, from, to, sent, .. }) in &self.over {
+            let known = self.sent.get(&(*term, group.clone())).into_iter();
             let known = known.flat_map(|known| known.range((Bound::Excluded(from), Bound::Included(to))));
             let known = known.filter(|(_, of)| item.is_none() || *of == item).count() as u64;
             Law::SlowIsResynced.require(known <= *sent, || {
