@@ -9,7 +9,6 @@ use tokio::io::AsyncReadExt;
 
 const TOKEN: &str = "t0ken-of-the-workers";
 
-/// Opens a connection to a port and sends these bytes.
 fn bearer(token: &str) -> (&'static str, String) {
     ("authorization", format!("Bearer {token}"))
 }
