@@ -443,6 +443,20 @@ fn so_many_commands_wait_for_groups_and_no_more() {
     assert!((5..=7).contains(&refused.len()), "{}", refused.len());
     assert!(refused.iter().all(|reply| reply.contains("too many calls wait for groups")), "{refused:?}");
     assert!(world.core.backlog_bytes() >= 60 << 20);
+    assert_eq!(world.core.log_backlog_bytes(), 0, "they don't wait for the log");
     world.settle();
     assert_eq!(world.core.backlog_bytes(), 0);
+}
+
+#[test]
+fn what_waits_for_the_log_does_not_grow_while_memory_is_full_and_a_save_is_under_way() {
+    let mut world = World::with_config(small());
+    let worker = world.worker();
+    let is_full = (0..100).any(|n| {
+        world.set(worker, "w", &format!("g{n}"), "a", &n.to_string());
+        world.persist();
+        world.core.backlog_bytes() == usize::MAX
+    });
+    assert!(is_full && world.saving.is_some() && world.in_flight.is_none());
+    assert_eq!(world.core.log_backlog_bytes(), 0);
 }

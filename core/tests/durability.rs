@@ -245,6 +245,7 @@ fn the_backlog_counts_what_waits_and_ends_at_nothing() {
     let in_flight = world.core.backlog_bytes();
     world.set(worker, "2", "g", "b", &format!("{:?}", "x".repeat(10_000)));
     assert!(world.core.backlog_bytes() >= in_flight + 10_000);
+    assert_eq!(world.core.log_backlog_bytes(), world.core.backlog_bytes());
     world.settle();
     assert_eq!(world.core.backlog_bytes(), 0);
     world.set(worker, "3", "g", "c", "1");

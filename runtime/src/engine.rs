@@ -138,6 +138,7 @@ impl<P: Platform> Engine<P> {
             {
                 self.take(message).await;
             }
+            self.measure();
             // After what was taken, which may be due earlier than all before. Looked at here, because the inbox may
             // never be empty.
             let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
@@ -281,8 +282,6 @@ impl<P: Platform> Engine<P> {
             self.core.handle(self.platform.now(), input, &mut effects);
         }
         self.effects = effects;
-        let backlog = self.core.backlog_bytes();
-        self.metrics.log_backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
     }
 
     /// What the core must be told of an effect that could not be carried out goes to `undelivered`.
@@ -352,6 +351,12 @@ impl<P: Platform> Engine<P> {
             }
             Effect::Stopped => self.close_all().await,
         }
+    }
+
+    /// What the core tells about itself: looked at once for all that was taken, as only the last of it is ever read.
+    fn measure(&self) {
+        let backlog = self.core.log_backlog_bytes();
+        self.metrics.log_backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
     }
 
     fn count(&self, notice: &Notice) {

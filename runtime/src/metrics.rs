@@ -47,7 +47,7 @@ pub(crate) struct Metrics {
     pub(crate) log_bytes: Counter,
     /// A write to the log failed.
     pub(crate) log_failures: Counter,
-    /// Bytes that wait to be written.
+    /// Bytes that wait for the log.
     pub(crate) log_backlog: Gauge,
 }
 
@@ -91,7 +91,7 @@ impl Default for Metrics {
             log_writes: register(all, "log_writes", "Writes to the log, each with all that came meanwhile"),
             log_bytes: register(all, "log_bytes", "Bytes of those"),
             log_failures: register(all, "log_failures", "Writes to the log that have failed"),
-            log_backlog: register(all, "log_backlog_bytes", "Bytes that wait to be written to the log"),
+            log_backlog: register(all, "log_backlog_bytes", "About how many bytes of changes, answers and events wait for the log"),
             registry,
         }
     }

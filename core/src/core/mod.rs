@@ -92,6 +92,12 @@ impl Core {
     pub fn backlog_bytes(&self) -> usize {
         self.rooms.store.backlog_bytes(&self.config.storage)
     }
+
+    /// About how many bytes of those wait for the log. For monitoring: unlike [`Core::backlog_bytes`] it does not say
+    /// that frames should wait for anything else.
+    pub fn log_backlog_bytes(&self) -> usize {
+        self.rooms.store.log_backlog_bytes()
+    }
 }
 
 impl Rooms {

@@ -399,8 +399,13 @@ impl Store {
     pub(crate) fn backlog_bytes(&self, storage: &Storage) -> usize {
         match self.checkpoints.is_saving() && self.is_full(storage) {
             true => usize::MAX,
-            false => self.commits.backlog_bytes() + self.loads.held_bytes(),
+            false => self.log_backlog_bytes() + self.loads.held_bytes(),
         }
+    }
+
+    /// What waits for the log, in bytes.
+    pub(crate) fn log_backlog_bytes(&self) -> usize {
+        self.commits.backlog_bytes()
     }
 
     /// Whether nothing is on its way to the disk, and nobody waits for anything from there.
