@@ -304,6 +304,23 @@ fn an_event_waits_for_a_busy_worker_as_long_as_it_takes_and_then_has_all_its_tim
     assert_eq!(world.core.next_deadline(), None);
 }
 
+#[test]
+fn an_event_counts_as_dropped_when_it_is_dropped_and_not_when_its_trigger_ends() {
+    let mut world = bounded(3, 1 << 20);
+    let (writer, handler) = writer_and_handler(&mut world);
+    world.handles(handler, "stream", "other", r#"{"stream_name":"s","group_id":"h"}"#);
+    set(&mut world, writer, "g", 1..=3);
+    assert_eq!(world.core.handler_dropped_events(), 0);
+    set(&mut world, writer, "g", 4..=5);
+    assert_eq!(world.core.handler_dropped_events(), 2, "and its burst goes on");
+    set(&mut world, writer, "h", 1..=5);
+    assert_eq!(world.core.handler_dropped_events(), 2 + 5 + 2, "of both handlers");
+    world.unbinds(handler, "f");
+    world.returns_to_all(handler, "null");
+    assert_eq!(world.noted(), ["f is too slow", "other is too slow", "f lost 8", "other lost 2"]);
+    assert_eq!(world.core.handler_dropped_events(), 9);
+}
+
 /// Called for it later, the handler would get it behind the events of the trigger that took its place.
 #[test]
 fn an_event_that_waits_for_a_busy_worker_is_gone_with_its_trigger() {

@@ -357,16 +357,17 @@ impl<P: Platform> Engine<P> {
     fn measure(&self) {
         let backlog = self.core.log_backlog_bytes();
         self.metrics.log_backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        let counted = self.metrics.handler_dropped.get();
+        self.metrics.handler_dropped.inc_by(self.core.handler_dropped_events() - counted);
     }
 
     fn count(&self, notice: &Notice) {
-        match notice {
-            Notice::EventsDropped { count, .. } => drop(self.metrics.handler_dropped.inc_by(*count)),
-            Notice::HandlerFailed { .. }
-            | Notice::GateFailed { .. }
-            | Notice::LeaveFailed { .. }
-            | Notice::AuthFailed { .. } => drop(self.metrics.handler_failures.inc()),
-            _ => {}
+        if let Notice::HandlerFailed { .. }
+        | Notice::GateFailed { .. }
+        | Notice::LeaveFailed { .. }
+        | Notice::AuthFailed { .. } = notice
+        {
+            self.metrics.handler_failures.inc();
         }
     }
 

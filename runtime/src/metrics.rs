@@ -37,7 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) skipped: Counter,
     /// A peer was disconnected that has read nothing for too long.
     pub(crate) stuck: Counter,
-    /// An event was dropped that waited for a handler.
+    /// An event was dropped that a handler was too slow for.
     pub(crate) handler_dropped: Counter,
     /// A handler, a gate or the `auth` function failed.
     pub(crate) handler_failures: Counter,
@@ -81,7 +81,7 @@ impl Default for Metrics {
             handler_dropped: register(
                 all,
                 "handler_dropped_events",
-                "Events that handlers of triggers were too slow for",
+                "Events that were dropped as handlers of triggers were too slow for them",
             ),
             handler_failures: register(
                 all,
@@ -91,7 +91,11 @@ impl Default for Metrics {
             log_writes: register(all, "log_writes", "Writes to the log, each with all that came meanwhile"),
             log_bytes: register(all, "log_bytes", "Bytes of those"),
             log_failures: register(all, "log_failures", "Writes to the log that have failed"),
-            log_backlog: register(all, "log_backlog_bytes", "About how many bytes of changes, answers and events wait for the log"),
+            log_backlog: register(
+                all,
+                "log_backlog_bytes",
+                "About how many bytes of changes, answers and events wait for the log",
+            ),
             registry,
         }
     }

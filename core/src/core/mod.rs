@@ -98,6 +98,13 @@ impl Core {
     pub fn log_backlog_bytes(&self) -> usize {
         self.rooms.store.log_backlog_bytes()
     }
+
+    /// How many events of triggers were dropped so far because their handlers are too slow for them. Each counts when it
+    /// is dropped, while [`Notice::EventsDropped`] comes at the end of a burst, and also tells of events that nobody was
+    /// too slow for.
+    pub fn handler_dropped_events(&self) -> u64 {
+        self.rooms.triggers.dropped_events()
+    }
 }
 
 impl Rooms {

@@ -71,6 +71,8 @@ pub(crate) struct Triggers {
     of_leaves: ByStream,
     vanished: Vanished,
     next: u64,
+    /// How many events were dropped because handlers are too slow.
+    dropped: u64,
     gates: Gates,
     leaves: Leaves,
 }
@@ -242,8 +244,9 @@ impl Triggers {
         for key in matching {
             let Some(binding) = self.bindings.get_mut(&key) else { continue };
             let first = binding.handler.first();
-            let Pushed { start, dropping } =
+            let Pushed { start, dropped, dropping } =
                 binding.queue.push(Arc::clone(event), first, &turn.config.limits);
+            self.dropped += dropped;
             if dropping {
                 let function = binding.handler.function.clone();
                 turn.effects.push(Effect::Note(Notice::HandlerTooSlow { function }));
@@ -291,6 +294,11 @@ impl Triggers {
             let function = binding.handler.function.clone();
             turn.effects.push(Effect::Note(Notice::EventsDropped { function, count }));
         }
+    }
+
+    /// How many events were dropped so far because handlers are too slow for them.
+    pub(crate) fn dropped_events(&self) -> u64 {
+        self.dropped
     }
 
     /// Asks the gate of a join. Without one, or with none that answers, it is decided by the configuration.

@@ -48,6 +48,8 @@ pub(super) struct Queue {
 pub(super) struct Pushed {
     /// It is the next of its group: the handler is to be called.
     pub(super) start: bool,
+    /// How many events were dropped: older ones, or it.
+    pub(super) dropped: u64,
     /// Events were dropped, the first ones since nothing waited.
     pub(super) dropping: bool,
 }
@@ -56,7 +58,7 @@ impl Queue {
     /// Takes an event; `first` is where a handler begins with it.
     pub(super) fn push(&mut self, event: Arc<Event>, first: Stage, limits: &Limits) -> Pushed {
         let quiet = self.burst == 0;
-        let bytes = size(&event);
+        let (bytes, before) = (size(&event), self.burst);
         // One alone always fits; one that does not fit beside any other drops none for nothing.
         while bytes <= limits.trigger_bytes && self.is_full(bytes, limits) && self.drop_oldest() {}
         let fits = self.lanes.is_empty() || !self.is_full(bytes, limits);
@@ -75,7 +77,7 @@ impl Queue {
             self.bytes += bytes;
             start = true;
         }
-        Pushed { start, dropping: quiet && self.burst > 0 }
+        Pushed { start, dropped: self.burst - before, dropping: quiet && self.burst > 0 }
     }
 
     /// Whether there is no room for an event of `bytes` bytes.
