@@ -139,6 +139,9 @@ impl<P: Platform> Engine<P> {
                 self.take(message).await;
             }
             self.measure();
+            if self.notes.next_deadline().is_some() {
+                self.notes.expire(self.platform.now().mono);
+            }
             // After what was taken, which may be due earlier than all before. Looked at here, because the inbox may
             // never be empty.
             let wait = self.core.next_deadline().map(|deadline| self.until(deadline));
@@ -146,6 +149,8 @@ impl<P: Platform> Engine<P> {
                 self.step(Input::Tick).await;
                 continue;
             }
+            let to_be_said = self.notes.next_deadline().map(|deadline| self.until(deadline));
+            let wait = wait.into_iter().chain(to_be_said).min();
             let takes_more = self.takes_more();
             tokio::select! {
                 biased;
@@ -312,14 +317,7 @@ impl<P: Platform> Engine<P> {
             }
             Effect::Reply { worker, invocation_id: None, function_id, outcome } => {
                 if let Err(error) = outcome {
-                    let (code, message) = (error.code, error.message);
-                    tracing::warn!(
-                        worker = worker.0,
-                        function_id,
-                        ?code,
-                        ?message,
-                        "a call that wants no answer failed"
-                    );
+                    self.notes.call_failed(self.platform.now().mono, worker, &function_id, error);
                 }
             }
             Effect::ToWorker { worker, frame } => self.send(worker, frame, undelivered),
@@ -379,7 +377,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    fn send(&self, worker: WorkerKey, frame: ToWorker, undelivered: &mut VecDeque<Input>) {
+    fn send(&mut self, worker: WorkerKey, frame: ToWorker, undelivered: &mut VecDeque<Input>) {
         let Some(Worker { mailbox, .. }) = self.workers.get(&worker) else { return };
         let call = match &frame {
             ToWorker::Invoke { invocation_id, .. } => *invocation_id,
@@ -390,10 +388,7 @@ impl<P: Platform> Engine<P> {
                 Some(invocation_id) => {
                     undelivered.push_back(Input::CallNotDelivered { worker, invocation_id })
                 }
-                None => tracing::warn!(
-                    worker = worker.0,
-                    "a call that wants no answer is dropped: too much waits"
-                ),
+                None => self.notes.call_dropped(self.platform.now().mono, worker),
             }
         }
     }
