@@ -23,13 +23,16 @@ const PATH: &str = "/metrics";
 /// The port that a connection came to: `workers` or `subscribers`.
 type Port = [(&'static str, &'static str); 1];
 
+/// Both.
+const PORTS: [&str; 2] = ["workers", "subscribers"];
+
 /// All that is counted. Each is counted where it happens; reading them holds up nobody.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     connections: Family<Port, Gauge>,
     refused: Family<Port, Counter>,
-    /// A frame was queued for a subscriber.
+    /// There was a frame for a subscriber, whether its outbox had room or not.
     pub(crate) deliveries: Counter,
     /// What waited for a subscriber was dropped.
     pub(crate) overflows: Counter,
@@ -55,14 +58,18 @@ impl Default for Metrics {
     fn default() -> Metrics {
         let mut registry = Registry::with_prefix("headwater");
         let all = &mut registry;
-        Metrics {
-            connections: register(all, "connections", "Connections that are open."),
+        let metrics = Metrics {
+            connections: register(all, "connections", "Connections that are open"),
             refused: register(
                 all,
                 "connections_refused",
                 "Connections that were refused, as there were as many as may be",
             ),
-            deliveries: register(all, "deliveries", "Frames that were queued for subscribers"),
+            deliveries: register(
+                all,
+                "deliveries",
+                "Frames for subscribers, each as often as it has receivers, also where a full outbox drops it",
+            ),
             overflows: register(
                 all,
                 "overflows",
@@ -97,13 +104,19 @@ impl Default for Metrics {
                 "About how many bytes of changes, answers and events wait for the log",
             ),
             registry,
+        };
+        // Shown from the start, as zeros.
+        for port in PORTS {
+            drop(metrics.connections.get_or_create(&[("port", port)]));
+            drop(metrics.refused.get_or_create(&[("port", port)]));
         }
+        metrics
     }
 }
 
 fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
-    registry.register(name, help.trim_end_matches('.'), metric.clone());
+    registry.register(name, help, metric.clone());
     metric
 }
 
@@ -171,26 +184,25 @@ mod tests {
         metrics.refuses("subscribers");
         metrics.skipped.inc_by(3);
         metrics.log_backlog.set(7);
-        let shown: String = metrics
-            .text()
-            .lines()
-            .filter(|line| !line.starts_with("# "))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        insta::assert_snapshot!(shown, @r#"
-        headwater_connections{port="workers"} 1
+        let text = metrics.text();
+        let mut shown: Vec<_> = text.lines().filter(|line| !line.starts_with("# ")).collect();
+        shown.sort_unstable();
+        insta::assert_snapshot!(shown.join("\n"), @r#"
         headwater_connections_refused_total{port="subscribers"} 1
+        headwater_connections_refused_total{port="workers"} 0
+        headwater_connections{port="subscribers"} 0
+        headwater_connections{port="workers"} 1
         headwater_deliveries_total 0
+        headwater_handler_dropped_events_total 0
+        headwater_handler_failures_total 0
+        headwater_log_backlog_bytes 7
+        headwater_log_bytes_total 0
+        headwater_log_failures_total 0
+        headwater_log_writes_total 0
         headwater_overflows_total 0
         headwater_skipped_events_total 3
         headwater_stuck_disconnects_total 0
-        headwater_handler_dropped_events_total 0
-        headwater_handler_failures_total 0
-        headwater_log_writes_total 0
-        headwater_log_bytes_total 0
-        headwater_log_failures_total 0
-        headwater_log_backlog_bytes 7
         "#);
-        assert!(metrics.text().ends_with("# EOF\n"));
+        assert!(text.ends_with("# EOF\n"));
     }
 }
