@@ -68,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Asked<S> {
         refuse(&mut self.stream, refusal, with_body).await;
     }
 
-    /// Answers with these bytes, for at most `patience`, and ends the connection.
+    /// Answers with these bytes, which the peer takes within `patience`, and ends the connection.
     pub(crate) async fn answer(mut self, bytes: &[u8], patience: Duration) {
         answer(&mut self.stream, bytes, patience).await;
     }
@@ -204,19 +204,19 @@ where
 }
 
 /// Sends an HTTP answer and lets go of the connection, so that the peer reads it: what the peer still sends is read
-/// and dropped, else the system would answer it with a reset that can overtake the answer.
+/// and dropped for a moment, else the system would answer it with a reset that can overtake the answer.
 async fn answer<S>(stream: &mut Counted<S>, bytes: &[u8], patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let answered = async {
+    let sent = async {
         send(stream, bytes).await?;
-        stream.shutdown().await?;
-        drop_rest(stream).await;
-        io::Result::Ok(())
+        stream.shutdown().await
     };
-    // A peer that is gone, or does not go, had its answer.
-    let _ = timeout(patience, answered).await;
+    if let Ok(Ok(())) = timeout(patience, sent).await {
+        // A peer that does not go had its answer.
+        let _ = timeout(CLOSE_TIMEOUT, drop_rest(stream)).await;
+    }
 }
 
 /// Sends bytes, all of them.
@@ -227,6 +227,9 @@ pub(crate) async fn send<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) ->
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::duplex;
+    use tokio::time::Instant;
+
     use super::*;
 
     const HEAD: &str = "GET /a/b?c=d HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\n\
@@ -245,5 +248,19 @@ mod tests {
             assert_eq!(request.headers()["host"], "h");
             assert_eq!(request.headers().len(), 4);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_go_after_its_answer_is_not_waited_for_as_long_as_it_may_take_to_read_that()
+    {
+        let (mut peer, own) = duplex(1 << 10);
+        peer.write_all(HEAD.as_bytes()).await.expect("there is room");
+        let begun = Instant::now();
+        let asked = Asked::read(own, CLOSE_TIMEOUT).await.expect("a request");
+        asked.answer(b"answer", CLOSE_TIMEOUT * 100).await;
+        assert_eq!(begun.elapsed(), CLOSE_TIMEOUT);
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).await.expect("the answer is text");
+        assert_eq!(answer, "answer");
     }
 }
