@@ -202,6 +202,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_port_gives_out_is_asked_for_by_its_path_with_get_or_head_and_not_by_a_websocket() {
+        let request = |method: Method, path: &str| {
+            let mut request = Request::new(());
+            *request.uri_mut() = path.parse().expect("a path");
+            *request.method_mut() = method;
+            request
+        };
+        for (method, path, asks) in [
+            (Method::GET, "/metrics", true),
+            (Method::HEAD, "/metrics", true),
+            (Method::GET, "/metrics?name=a", true),
+            (Method::GET, "/metrics/", false),
+            (Method::GET, "/x/metrics", false),
+            (Method::GET, "/?metrics", false),
+            (Method::POST, "/metrics", false),
+        ] {
+            assert_eq!(asks_for(&request(method.clone(), path), "/metrics"), asks, "{method} {path}");
+        }
+        let mut upgraded = request(Method::GET, "/metrics");
+        upgraded.headers_mut().insert(UPGRADE, HeaderValue::from_static("WebSocket"));
+        assert!(!asks_for(&upgraded, "/metrics"));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_does_not_ask_for_a_websocket_is_told_what_this_is() {
         let expected = "HTTP/1.1 426 Upgrade Required\r\nconnection: upgrade, close\r\n\
