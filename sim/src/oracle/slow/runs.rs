@@ -15,6 +15,9 @@ use crate::trace::{Entry, What, Who};
 /// A group, and possibly an item.
 type Followed = (Arc<str>, Option<Arc<str>>);
 
+/// Stamps, with the items that they are of.
+type Stamps = BTreeMap<u64, Option<Arc<str>>>;
+
 /// What clients got between one sync and the next.
 #[derive(Debug)]
 pub(super) struct Runs {
@@ -23,7 +26,7 @@ pub(super) struct Runs {
     /// How often the server has ended. The wall clock may have been set back meanwhile.
     term: u64,
     /// By term and group: the stamps of all sent events that anybody got, with their items.
-    sent: BTreeMap<(u64, Arc<str>), BTreeMap<u64, Option<Arc<str>>>>,
+    sent: BTreeMap<(u64, Arc<str>), Stamps>,
     /// The term in which each connection was made.
     terms: BTreeMap<Who, u64>,
     open: BTreeMap<Who, BTreeMap<Followed, Run>>,
