@@ -55,6 +55,8 @@ struct Two {
     keeper: WorkerKey,
     slow: SessionKey,
     fast: SessionKey,
+    /// The subscriptions' names: states are sent in their order.
+    ids: Vec<&'static str>,
     /// The slow one's outbox has overflowed; whether the core knows.
     burst: Option<bool>,
     /// Something may wait for the slow one, or be missed by it.
@@ -67,7 +69,7 @@ struct Two {
 }
 
 impl Two {
-    fn new() -> Two {
+    fn new(ids: Vec<&'static str>) -> Two {
         let mut world = World::in_memory();
         let (worker, keeper) = (world.worker(), world.worker());
         let (slow, fast) = (world.session(), world.session());
@@ -78,6 +80,7 @@ impl Two {
             keeper,
             slow,
             fast,
+            ids,
             burst: None,
             waits: false,
             keeps: false,
@@ -92,13 +95,13 @@ impl Two {
             Step::Join(item) => {
                 self.joined.insert(item);
                 for session in [*slow, *fast] {
-                    world.join(session, ITEMS[item], "g", ITEMS[item]);
+                    world.join(session, self.ids[item], "g", ITEMS[item]);
                 }
             }
             Step::Leave(item) => {
                 self.left |= self.joined.remove(&item) && self.waits;
                 for session in [*slow, *fast] {
-                    world.leave(session, ITEMS[item]);
+                    world.leave(session, self.ids[item]);
                 }
             }
             Step::Send(item) => world.send(*worker, "s", "g", ITEMS[item], "typing"),
@@ -153,15 +156,16 @@ fn counted(world: &mut World, session: SessionKey) -> (u64, u64) {
     (sent, seen.iter().filter_map(|seen| seen.skipped).sum())
 }
 
-fn judge(steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut two = Two::new();
+fn judge(steps: &[Step], ids: Vec<&'static str>) -> Result<(), TestCaseError> {
+    let mut two = Two::new(ids);
     steps.iter().for_each(|step| two.take(step));
     two.ends();
     let ((got, told), (all, none)) = (counted(&mut two.world, two.slow), counted(&mut two.world, two.fast));
     prop_assert_eq!(none, 0, "who is never behind misses nothing");
     prop_assert!(got + told <= all, "{} got and {} missed of {}", got, told, all);
-    // What was missed of what was left then is told to nobody.
-    prop_assert!(two.left || got + told == all, "{} got and {} missed of {}", got, told, all);
+    // What was missed of what was left then is told to nobody. And a worker tells one by one what is in its streams.
+    let is_exact = !two.left && (!two.keeps || two.joined.len() < 2);
+    prop_assert!(!is_exact || got + told == all, "{} got and {} missed of {}", got, told, all);
     Ok(())
 }
 
@@ -171,14 +175,16 @@ proptest! {
     #[test]
     fn who_is_slow_is_told_how_many_sent_events_another_got_meanwhile(
         steps in proptest::collection::vec(step(0), 1..60),
+        ids in Just(vec!["1", "2", "3"]).prop_shuffle(),
     ) {
-        judge(&steps)?;
+        judge(&steps, ids)?;
     }
 
     #[test]
     fn nor_is_one_of_a_stream_that_a_worker_keeps_skipped_silently(
         steps in proptest::collection::vec(step(1), 1..60),
+        ids in Just(vec!["1", "2", "3"]).prop_shuffle(),
     ) {
-        judge(&steps)?;
+        judge(&steps, ids)?;
     }
 }

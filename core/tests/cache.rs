@@ -193,6 +193,30 @@ fn a_state_after_a_restart_is_stamped_above_another_that_was_shown_when_its_grou
 }
 
 #[test]
+fn a_group_that_is_read_again_shows_no_stamp_that_only_a_write_under_way_would_reserve() {
+    for fails in [false, true] {
+        let (mut world, worker) = filled(5);
+        let_go(&mut world, worker, "g0");
+        // That there is no such group has to be read, too.
+        world.get(worker, "never", "never", "a");
+        world.settle();
+        for _ in 0..1_000 {
+            world.send(worker, "s", "never", "", "hello");
+        }
+        assert!(world.in_flight.is_some(), "the clock of groups without a change runs ahead of the wall");
+        if fails {
+            world.fail();
+            world.settle_writes();
+        }
+        let before = state(&mut world, "g0");
+        world.pass(1_000);
+        world.crash(0);
+        let after = state(&mut world, "g0");
+        assert!(after.stamp >= before.stamp, "{after} after {before}, fails: {fails}");
+    }
+}
+
+#[test]
 fn what_a_worker_tells_of_a_stream_that_was_ordinary_is_stamped_no_lower_than_what_was_told_before() {
     let (mut world, worker) = filled(5);
     let before = state(&mut world, "g0");

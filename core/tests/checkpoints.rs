@@ -2,7 +2,7 @@
 
 mod driver;
 
-use driver::{Also, Disk, World};
+use driver::{Also, Disk, Seen, World};
 use headwater_core::Input;
 use headwater_core::config::CoreConfig;
 use headwater_core::store::Save;
@@ -245,4 +245,33 @@ fn a_checkpoint_at_the_very_end_of_a_run_does_not_hide_that_it_ended_well() {
     world.join(session, "sub", "g", "");
     world.settle();
     assert_eq!(epoch(&world.frames(session)[0]), before);
+}
+
+/// Two reservations of the clock of groups without a change may be on their way, in two writes: the second fails.
+#[test]
+fn a_checkpoint_knows_every_reservation_that_is_durable() {
+    let mut world = World::with_config(config(2_000, 3_000));
+    let (worker, session) = (world.worker(), world.session());
+    world.join(session, "sub", "never", "");
+    world.set(worker, "under way", "g", "a", "1");
+    for _ in 0..2 {
+        for _ in 0..1_500 {
+            world.send(worker, "s", "never", "", "hello");
+        }
+        world.persist();
+    }
+    let told = world.frames(session).iter().map(|frame| Seen::read(frame).stamp).max();
+    world.fail();
+    for n in 0..50 {
+        world.set(worker, "w", "g", "a", &format!("{:?}", "x".repeat(100 + n)));
+        world.settle();
+    }
+    assert!(world.disk.checkpoint.state.is_some(), "the log of the first is gone");
+    world.pass(1_000);
+    world.crash(0);
+    let session = world.session();
+    world.join(session, "sub", "never", "");
+    world.settle();
+    let after = Some(Seen::read(&world.frames(session)[0]).stamp);
+    assert!(after >= told, "{after:?} after {told:?}");
 }

@@ -391,9 +391,9 @@ fn what_was_sent_while_a_session_was_behind_is_counted_in_its_fresh_sync() {
         world.seen(slow),
         [
             "h/a sync null #0 @11 skipped 1",
-            "g/a sync null #0 @11",
+            "g/a sync null #0 @11 skipped 1",
             "i sync [] #0 @11",
-            "g sync [] #0 @11 skipped 2"
+            "g sync [] #0 @11 skipped 1"
         ]
     );
     world.join(slow, "whole", "g", "");

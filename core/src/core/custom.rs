@@ -24,7 +24,7 @@ impl Rooms {
                 };
                 self.store.publish(turn.now.wall, &group, item, kind, &mut self.outputs);
             }
-            Done::Told(kept) => self.store.show(kept, &mut self.outputs),
+            Done::Told(kept) => self.store.show(turn.now.wall, kept, &mut self.outputs),
             Done::NotLoaded { subscribers, target, error } => {
                 let message = format!(
                     "the stream's worker gave nothing to start from; it is asked again when it registers: {}",

@@ -110,8 +110,9 @@ pub(super) struct Absence {
 struct Away {
     /// When the session went away from it.
     since: u64,
-    /// When the session began to follow the item's group as well: what came after that, it has missed of the group.
-    until: Option<u64>,
+    /// When the session was away from both an item and its group at first: from then on the item's do not count for the
+    /// group.
+    beside: Option<u64>,
 }
 
 impl Absence {
@@ -123,29 +124,45 @@ impl Absence {
         let channel = channels.channel(target);
         channel.away += 1;
         let since = channel.sent;
-        match target.item {
+        let beside = match target.item {
             Some(_) => {
                 let whole = Target { group: target.group.clone(), item: None };
-                let until = self.away.contains_key(&whole).then_some(since);
-                self.away.insert(target.clone(), Away { since, until });
+                self.away.contains_key(&whole).then_some(since)
             }
             None => {
                 for (item, away) in self.items(target) {
-                    away.until = Some(channels.channel(item).sent);
+                    away.beside = Some(channels.channel(item).sent);
                 }
-                self.away.insert(target.clone(), Away { since, until: None });
+                None
             }
-        }
+        };
+        self.away.insert(target.clone(), Away { since, beside });
     }
 
     /// The session comes back to this.
     pub(super) fn end(&mut self, channels: &mut Channels, target: &Target) {
-        let Some(Away { since, until }) = self.away.remove(target) else { return };
-        let sent = come_back(channels, target);
-        let missed = until.unwrap_or(sent).saturating_sub(since);
+        let Some(Away { since, .. }) = self.away.remove(target) else { return };
+        let mut missed = come_back(channels, target).saturating_sub(since);
+        if target.item.is_none() {
+            for (item, away) in self.items(target) {
+                if let Some(beside) = away.beside.take() {
+                    missed = missed.saturating_sub(channels.channel(item).sent - beside);
+                }
+            }
+        }
         if missed > 0 {
             *self.missed.entry(target.clone()).or_default() += missed;
         }
+    }
+
+    /// The session comes back to a target of this group. It may be away from others still, as a worker tells what is in
+    /// them one by one: what passes those until then can't be told from what comes by way of the first.
+    pub(super) fn end_of_group(&mut self, channels: &mut Channels, group: &GroupPath) {
+        let whole = Target { group: group.clone(), item: None };
+        let from_group = self.away.range(&whole..);
+        let of_group = from_group.take_while(|(target, _)| target.group == *group);
+        let of_group: Vec<Target> = of_group.map(|(target, _)| target.clone()).collect();
+        of_group.iter().for_each(|target| self.end(channels, target));
     }
 
     /// The session does not follow this any more: nobody is to be told what it has missed of it.
@@ -154,7 +171,7 @@ impl Absence {
         if self.away.remove(target).is_some() {
             come_back(channels, target);
             if target.item.is_none() {
-                self.items(target).for_each(|(_, away)| away.until = None);
+                self.items(target).for_each(|(_, away)| away.beside = None);
             }
         }
     }

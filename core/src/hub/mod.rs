@@ -227,7 +227,7 @@ impl Hub {
             absence.begin(&mut self.channels, target);
             return false;
         }
-        absence.end(&mut self.channels, target);
+        absence.end_of_group(&mut self.channels, &target.group);
         if first && target.item.is_none() {
             // From the channels of single items to that of them all.
             let single = items.keys().flatten();

@@ -4,8 +4,7 @@
 //! looked at last: those that can go wait in a line, and one that was used goes to its end once more. The stamp of its last event may have no place in the
 //! checkpoint, if that was sent and not stored: those that are not in memory share the clock of the groups that never had
 //! a change, which never falls behind such a stamp. That clock must not be ahead of the wall without a reservation. So a
-//! group whose stamp is far ahead, as the wall clock was set back, is saved first, with its stamp; one of a stream that a
-//! worker keeps by now stays until the wall clock has reached it.
+//! group whose stamp is far ahead, as the wall clock was set back, is saved first, with its stamp.
 
 use super::saved::SavedGroup;
 use super::{Output, Store};
@@ -23,7 +22,8 @@ const NEAR: u64 = 1_000;
 impl Store {
     /// Takes a group into memory that was read.
     pub(super) fn restore(&mut self, path: &GroupPath, saved: Option<SavedGroup>) {
-        let shared = self.shared.stamp;
+        // Not the shared clock's own: that may be ahead of what is reserved.
+        let shared = self.unchanged.stamp;
         let stamp = saved.as_ref().map_or(shared, |saved| saved.head.stamp_of_restored().max(shared));
         self.contents.restore(path, saved, stamp);
     }
@@ -62,8 +62,6 @@ impl Store {
                 break;
             }
             let Some(key) = self.contents.clean.pop_front() else { break };
-            // It is not read again before its state is told: that is what its worker says.
-            let is_custom = self.contents.is_custom(key);
             let Some(group) = self.contents.by_key_mut(key) else { continue };
             group.queued = false;
             if !group.is_clean() {
@@ -73,12 +71,11 @@ impl Store {
                 self.contents.note_clean(key);
                 continue;
             }
-            let (stamp, saved_stamp) = (group.durable().stamp, group.saved_stamp);
-            if stamp > self.shared.stamp {
+            let stamp = group.durable().stamp;
+            if stamp > group.saved_stamp.max(self.shared.stamp) {
                 match stamp.of_sync().0 {
                     reached if reached <= now.wall.0 => self.shared.stamp = stamp,
-                    _ if stamp <= saved_stamp && !is_custom => {}
-                    near if near <= now.wall.0.saturating_add(NEAR) || is_custom => {
+                    near if near <= now.wall.0.saturating_add(NEAR) => {
                         self.contents.note_clean(key);
                         continue;
                     }

@@ -108,7 +108,7 @@ impl Store {
                 position,
                 batch,
                 epoch: self.commits.epoch(),
-                reserved: self.shared.reserved,
+                reserved: self.reserved,
                 last_join,
                 joins,
                 custom: self.contents.custom.iter().cloned().collect(),

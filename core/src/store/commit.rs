@@ -14,7 +14,7 @@ use crate::log::{
     self, BatchBytes, BatchNumber, Epoch, Record, Revision, SegmentHeader, SegmentNumber, Write, WriteNumber,
 };
 use crate::rng::Rng;
-use crate::time::Mono;
+use crate::time::{Mono, Stamp};
 
 /// Something that nobody may see before a write is done.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) enum Waiting {
     /// One that is not stored.
     Unstored(Event),
     /// What a worker keeps, as it was after the events before this.
-    Kept(Kept),
+    Kept(Kept, Stamp),
     /// The leave of a join.
     Left(JoinKey),
 }
@@ -57,7 +57,7 @@ impl Waiting {
                 Waiting::Reply { outcome, .. } => call::size_hint(outcome),
                 Waiting::Event(_) => 256,
                 Waiting::Unstored(event) => 256 + event.value_len(),
-                Waiting::Kept(kept) => kept.size_hint(),
+                Waiting::Kept(kept, _) => kept.size_hint(),
                 Waiting::Left(_) => 0,
             }
     }

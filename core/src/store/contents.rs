@@ -169,11 +169,6 @@ impl Contents {
         self.groups.get_mut(key.0 as usize)?.as_deref_mut()
     }
 
-    /// Whether a worker keeps the stream of a group.
-    pub(super) fn is_custom(&self, key: GroupKey) -> bool {
-        self.by_key(key).is_some_and(|group| self.custom.contains(&group.path.stream))
-    }
-
     /// Whether all is known of a group, which somebody is about to use.
     pub(super) fn touch(&mut self, path: &GroupPath) -> bool {
         match self.find(path) {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use super::contents::Group;
 use super::{EventKind, Output, State, Store, Waiting};
 use crate::key::SessionKey;
 use crate::log::Record;
@@ -73,9 +72,10 @@ impl Store {
         self.send(wall, group, Some(item), kind, out);
     }
 
-    /// Has a state that a worker has told follow the events before it, which may wait for the disk.
-    pub(crate) fn show(&mut self, kept: Kept, out: &mut Vec<Output>) {
-        let head = self.contents.get(&kept.target.group).map_or(self.shared_head, Group::head);
-        self.after(head, Waiting::Kept(kept), out);
+    /// Has a state that a worker has told follow the events before it, which may wait for the disk. It is stamped like
+    /// them: nobody knows whether it is the state that was told last.
+    pub(crate) fn show(&mut self, wall: WallMs, kept: Kept, out: &mut Vec<Output>) {
+        let (_, stamp, head) = self.stamp(wall, &kept.target.group);
+        self.after(head, Waiting::Kept(kept, stamp), out);
     }
 }

@@ -29,7 +29,8 @@ impl Store {
     ) {
         let Some(unwritten) = self.commits.failed(now.mono, reason) else { return };
         self.shared_head = None;
-        self.shared.reserved = self.unchanged.reserved;
+        // Nothing was seen of what was stamped since.
+        (self.shared.stamp, self.shared.reserved) = (self.unchanged.stamp, self.unchanged.reserved);
         for (group, _) in unwritten.changes {
             self.contents.roll_back(group);
         }
@@ -71,7 +72,7 @@ impl Store {
             Waiting::Unstored(Event { group, item, kind, .. }) => {
                 self.send(now.wall, &group, item, kind, out);
             }
-            Waiting::Kept(kept) => self.show(kept, out),
+            Waiting::Kept(kept, _) => self.show(now.wall, kept, out),
             Waiting::Left(key) => self.left(key, out),
         }
     }

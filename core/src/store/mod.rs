@@ -190,6 +190,9 @@ pub(crate) struct Store {
     unchanged: Root,
     /// The write that holds the shared clock's last reservation, until it is durable.
     shared_head: Option<WriteNumber>,
+    /// The highest that was ever reserved on the shared clock, for the checkpoint: a write that has failed may hold the last
+    /// reservation, and one before it another.
+    reserved: Stamp,
     /// The items that were updated last.
     hot: Hot,
     /// More is in memory than should be, but none of it can go before a checkpoint was made, or time has passed: when
@@ -223,6 +226,7 @@ impl Store {
             unchanged: shared.clone(),
             shared,
             shared_head: None,
+            reserved,
             hot: Hot::default(),
             nothing_to_let_go: None,
         }
@@ -519,6 +523,15 @@ impl Store {
         kind: EventKind,
         out: &mut Vec<Output>,
     ) -> Option<WriteNumber> {
+        let (revision, stamp, head) = self.stamp(wall, group);
+        let event = Event { group: group.clone(), item, revision, stamp, kind };
+        self.after(head, Waiting::Unstored(event), out);
+        head
+    }
+
+    /// The next stamp of a group, for what is not stored, with the revision that it follows and the write that it
+    /// waits for.
+    fn stamp(&mut self, wall: WallMs, group: &GroupPath) -> (Revision, Stamp, Option<WriteNumber>) {
         let root = self.contents.get(group).map_or(&self.shared, Group::newest);
         let (revision, stamp) = (root.revision, root.stamp.next(wall));
         // A stamp that the wall clock has reached can't be given out again after a restart: the wall clock
@@ -549,13 +562,12 @@ impl Store {
             self.shared.stamp = stamp;
             if reserve {
                 self.shared.reserved = until;
+                self.reserved = self.reserved.max(until);
                 self.shared_head = Some(self.commits.append(&Record::ReserveShared { stamp: until }));
             }
             self.shared_head
         };
-        let event = Event { group: group.clone(), item, revision, stamp, kind };
-        self.after(head, Waiting::Unstored(event), out);
-        head
+        (revision, stamp, head)
     }
 
     /// The newest state of a group, made if it is not there, to be changed by a record of `write`.
@@ -586,13 +598,13 @@ impl Store {
             Waiting::Reply { caller, outcome, .. } => Output::Reply { caller, outcome },
             Waiting::Event(event) => Output::Release(event),
             Waiting::Unstored(event) => {
-                self.advance_durable(&event);
+                self.advance_durable(&event.group, event.stamp);
                 Output::Release(event)
             }
-            Waiting::Kept(Kept { target, state, audience }) => {
-                // Stamped now: events that are released with it are after it.
-                let state = Durable { state, ..self.durable(&target) };
-                Output::Show { target, state, audience }
+            Waiting::Kept(Kept { target, state, audience }, stamp) => {
+                self.advance_durable(&target.group, stamp);
+                let revision = self.durable(&target).revision;
+                Output::Show { target, state: Durable { stamp, revision, state }, audience }
             }
             Waiting::Left(key) => {
                 self.contents.joins.forget(key);
@@ -601,13 +613,13 @@ impl Store {
         });
     }
 
-    /// From now on snapshots are stamped above this event. One that is stored, or that was sent to a group with
-    /// changes, is in the group's durable state already; one that was sent before the group's first change is not.
-    fn advance_durable(&mut self, event: &Event) {
-        let key = self.contents.get(&event.group).and_then(|_| self.contents.find(&event.group));
+    /// From now on snapshots are stamped above this. What is stored, or was stamped in a group with changes, is in the
+    /// group's durable state already; what was stamped before the group's first change is not.
+    fn advance_durable(&mut self, group: &GroupPath, stamp: Stamp) {
+        let key = self.contents.get(group).and_then(|_| self.contents.find(group));
         match key.and_then(|key| self.contents.by_key_mut(key)) {
-            Some(group) => group.advance_durable(event.stamp),
-            None => self.unchanged.stamp = self.unchanged.stamp.max(event.stamp),
+            Some(group) => group.advance_durable(stamp),
+            None => self.unchanged.stamp = self.unchanged.stamp.max(stamp),
         }
     }
 }

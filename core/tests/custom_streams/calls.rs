@@ -179,7 +179,7 @@ fn a_call_that_wants_no_answer_has_its_turn_too() {
     let data = r#"{"stream_name":"s","group_id":"g","item_id":"a","data":1}"#;
     world.says(caller, &format!(r#"{{"type":"invokefunction","function_id":"stream::set","data":{data}}}"#));
     answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
-    assert_eq!(world.seen(session), ["g/a create 1 #0 @2"]);
+    assert_eq!(world.seen(session), ["g/a create 1 #0 @12"]);
     assert!(world.heard(caller).is_empty());
 }
 
@@ -305,7 +305,7 @@ fn an_update_in_two_steps_has_one_turn_and_one_event() {
             r#"2: {"new_value":{"n":3},"old_value":{"n":2}}"#
         ]
     );
-    assert_eq!(world.seen(session), [r#"g/a update {"n":2} #0 @2"#, r#"g/a update {"n":3} #0 @4"#]);
+    assert_eq!(world.seen(session), [r#"g/a update {"n":2} #0 @12"#, r#"g/a update {"n":3} #0 @14"#]);
 }
 
 #[test]

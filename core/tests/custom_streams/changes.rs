@@ -44,55 +44,55 @@ fn what_a_worker_says_of_a_change_decides_what_is_told_of_it() {
     }
     insta::assert_snapshot!(told, @r#"
     set {"old_value":null,"new_value":2}
-      group: g/a create 2 #0 @2
-      item:  g/a create 2 #0 @2
+      group: g/a create 2 #0 @22
+      item:  g/a create 2 #0 @22
     set {"old_value":null}
-      group: g/a create 3 #0 @2
-      item:  g/a create 3 #0 @2
+      group: g/a create 3 #0 @22
+      item:  g/a create 3 #0 @22
     set {"old_value":1,"new_value":2}
-      group: g/a update 2 #0 @2
-      item:  g/a update 2 #0 @2
+      group: g/a update 2 #0 @22
+      item:  g/a update 2 #0 @22
     set {"new_value":2}
       asks stream::list(s)
-      group: g/a update 2 #0 @2, g sync [4] #0 @3
-      item:  g/a update 2 #0 @2
+      group: g/a update 2 #0 @22, g sync [4] #0 @24
+      item:  g/a update 2 #0 @22
     set {"old_value":1,"new_value":null}
       asks stream::list(s)
-      group: g/a sync null #0 @2, g sync [4] #0 @3
-      item:  g/a sync null #0 @2
+      group: g/a sync null #0 @22, g sync [4] #0 @24
+      item:  g/a sync null #0 @22
     set 
       asks stream::list(s)
-      group: g/a update 3 #0 @2, g sync [4] #0 @3
-      item:  g/a update 3 #0 @2
+      group: g/a update 3 #0 @22, g sync [4] #0 @24
+      item:  g/a update 3 #0 @22
     set 7
       asks stream::list(s)
-      group: g/a update 3 #0 @2, g sync [4] #0 @3
-      item:  g/a update 3 #0 @2
+      group: g/a update 3 #0 @22, g sync [4] #0 @24
+      item:  g/a update 3 #0 @22
     update {"old_value":null,"new_value":2}
-      group: g/a create 2 #0 @2
-      item:  g/a create 2 #0 @2
+      group: g/a create 2 #0 @22
+      item:  g/a create 2 #0 @22
     update {"old_value":1,"new_value":2,"errors":[]}
-      group: g/a update 2 #0 @2
-      item:  g/a update 2 #0 @2
+      group: g/a update 2 #0 @22
+      item:  g/a update 2 #0 @22
     update {"new_value":2}
       asks stream::list(s)
-      group: g/a update 2 #0 @2, g sync [4] #0 @3
-      item:  g/a update 2 #0 @2
+      group: g/a update 2 #0 @22, g sync [4] #0 @24
+      item:  g/a update 2 #0 @22
     update 
       asks stream::get(s)
       asks stream::list(s)
-      group: g/a update 4 #0 @2, g sync [4] #0 @3
-      item:  g/a update 4 #0 @2
+      group: g/a update 4 #0 @22, g sync [4] #0 @24
+      item:  g/a update 4 #0 @22
     delete {"old_value":1}
-      group: g/a delete 1 #0 @2
-      item:  g/a delete 1 #0 @2
+      group: g/a delete 1 #0 @22
+      item:  g/a delete 1 #0 @22
     delete {"old_value":null}
       group: 
       item:  
     delete 
       asks stream::list(s)
-      group: g/a sync null #0 @2, g sync [4] #0 @3
-      item:  g/a sync null #0 @2
+      group: g/a sync null #0 @22, g sync [4] #0 @24
+      item:  g/a sync null #0 @22
     "#);
 }
 
@@ -105,7 +105,7 @@ fn the_list_after_a_change_that_was_told_only_in_part_comes_before_the_next_call
     answers(&mut world, keeper, "set", "");
     answers(&mut world, keeper, "list", "[1]");
     answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
-    assert_eq!(world.seen(session), ["g/a update 1 #0 @2", "g sync [1] #0 @3", "g/b create 2 #0 @4"]);
+    assert_eq!(world.seen(session), ["g/a update 1 #0 @12", "g sync [1] #0 @14", "g/b create 2 #0 @16"]);
 }
 
 #[test]
@@ -127,14 +127,15 @@ fn gates_leaves_and_triggers_work_as_for_any_other_stream() {
     }
     assert_eq!(world.seen(refused), ["! unauthorized"]);
     answers(&mut world, keeper, "list", "[]");
-    assert_eq!(world.seen(allowed), ["g sync [] #0 @1"]);
+    world.settle();
+    assert_eq!(world.seen(allowed), ["g sync [] #0 @2"]);
     world.set(caller, "1", "g", "a", "1");
     answers(&mut world, keeper, "set", r#"{"old_value":null}"#);
     world.settle();
-    assert_eq!(world.returns_to_all(watcher, "null"), ["on g/a create 1 #0 @2"]);
+    assert_eq!(world.returns_to_all(watcher, "null"), ["on g/a create 1 #0 @4"]);
     world.send(caller, "2", "g", "", "sent");
     world.settle();
-    assert_eq!(world.returns_to_all(watcher, "null"), [r#"on g sent {"k":1} #0 @4"#]);
+    assert_eq!(world.returns_to_all(watcher, "null"), [r#"on g sent {"k":1} #0 @6"#]);
     // One that is still loading was allowed as well.
     world.join(allowed, "loading", "g", "a");
     assert_eq!(world.returns_to_all(watcher, "null"), ["may loading"]);

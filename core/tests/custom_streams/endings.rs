@@ -53,14 +53,14 @@ fn a_list_never_overtakes_the_events_before_it_that_wait_for_the_disk() {
     assert_eq!(
         world.seen(early),
         [
-            "g/a create 1 #0 @2",
-            "g/b create 2 #0 @4",
-            "g/b update 3 #0 @6",
-            "g sync [1,3] #0 @7",
-            "g/a update 4 #0 @8"
+            "g/a create 1 #0 @12",
+            "g/b create 2 #0 @14",
+            "g/b update 3 #0 @16",
+            "g sync [1,3] #0 @18",
+            "g/a update 4 #0 @22"
         ]
     );
-    assert_eq!(world.seen(late), ["g sync [1,3] #0 @7", "g/a update 4 #0 @8"]);
+    assert_eq!(world.seen(late), ["g sync [1,3] #0 @20", "g/a update 4 #0 @22"]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn an_event_that_is_sent_has_its_turn_among_the_calls_of_its_group() {
     }
     assert_eq!(
         world.seen(session),
-        ["g/a update 1 #0 @4", r#"g/a sent {"k":1} #0 @6"#, "g/a update 3 #0 @8"]
+        ["g/a update 1 #0 @14", r#"g/a sent {"k":1} #0 @16"#, "g/a update 3 #0 @18"]
     );
     assert_eq!(world.replies(caller), [r#"1: {"old_value":1}"#, "2: null", r#"3: {"old_value":1}"#]);
 }
@@ -233,4 +233,56 @@ fn a_stream_whose_functions_were_taken_back_is_the_servers_also_after_a_crash() 
     world.crash(0);
     let caller = world.worker();
     assert_eq!(set(&mut world, caller), r#"{"new_value":1,"old_value":1}"#);
+}
+
+/// What subscribers saw: each with a stamp of its own, in order.
+#[track_caller]
+fn in_order(world: &mut World, session: SessionKey) -> Vec<Seen> {
+    world.settle();
+    let seen: Vec<_> = world.frames(session).iter().map(|frame| Seen::read(frame)).collect();
+    assert!(seen.is_sorted_by(|one, next| one.stamp < next.stamp), "{seen:?}");
+    seen
+}
+
+#[test]
+fn each_state_that_a_worker_tells_and_each_of_the_server_has_a_stamp_of_its_own() {
+    let mut world = World::durable();
+    let (keeper, session) = (world.worker(), world.session());
+    world.join(session, "sub", "g", "");
+    for list in ["[1]", "[1,2]"] {
+        world.pass(1_000);
+        serves(&mut world, keeper, &["list"]);
+        world.returns_to_all(keeper, list);
+        world.overflow(session);
+        world.drained(session);
+        world.returns_to_all(keeper, list);
+        world.settle();
+        world.pass(1_000);
+        withdraws(&mut world, keeper, &["list"]);
+        world.settle();
+    }
+    let lists: Vec<_> = in_order(&mut world, session).iter().map(|seen| seen.data.to_string()).collect();
+    assert_eq!(lists, ["[]", "[1]", "[1]", "[]", "[1,2]", "[1,2]", "[]"]);
+}
+
+#[test]
+fn a_state_that_waits_for_a_reservation_is_stamped_below_the_changes_after_it() {
+    let mut world = World::durable();
+    let caller = world.worker();
+    // The group is the server's own at first.
+    world.set(caller, "0", "g", "a", "1");
+    world.settle();
+    world.pass(1_000);
+    let (mut world, caller, keeper) = kept_in(world, &ALL);
+    for old in ["1", "2"] {
+        world.set(caller, old, "g", "a", "3");
+        answers(&mut world, keeper, "set", &format!(r#"{{"old_value":{old}}}"#));
+    }
+    let session = world.session();
+    world.join(session, "sub", "g", "a");
+    answers(&mut world, keeper, "get", "3");
+    world.set(caller, "3", "g", "a", "4");
+    answers(&mut world, keeper, "set", r#"{"old_value":3}"#);
+    let data: Vec<_> = in_order(&mut world, session).iter().map(|seen| seen.data.to_string()).collect();
+    assert_eq!(data.last().map(String::as_str), Some("4"));
 }

@@ -14,9 +14,9 @@ fn a_join_is_sent_the_workers_list_without_nulls_nothing_before_and_what_comes_m
     assert!(world.frames(session).is_empty());
     let list = answers(&mut world, keeper, "list", r#"[{"id":"a"}, null,1.50 ,null]"#);
     assert_eq!(list.data.to_string(), r#"{"group_id":"g","stream_name":"s"}"#);
-    assert_eq!(world.seen(session), [r#"g sync [{"id":"a"},1.5] #0 @3"#]);
+    assert_eq!(world.seen(session), [r#"g sync [{"id":"a"},1.5] #0 @4"#]);
     answers(&mut world, keeper, "set", r#"{"old_value":null,"new_value":2}"#);
-    assert_eq!(world.seen(session), ["g/b create 2 #0 @4", r#"g sent {"k":1} #0 @6"#]);
+    assert_eq!(world.seen(session), ["g/b create 2 #0 @6", r#"g sent {"k":1} #0 @8"#]);
 }
 
 #[test]
@@ -27,12 +27,12 @@ fn a_subscription_to_an_item_is_sent_what_the_worker_gets_and_then_the_items_eve
         world.join(session, "sub", "g", "a");
         let get = answers(&mut world, keeper, "get", got);
         assert_eq!(get.data.to_string(), r#"{"group_id":"g","item_id":"a","stream_name":"s"}"#);
-        assert_eq!(world.seen(session), [format!("g/a sync {value} #0 @1")]);
+        assert_eq!(world.seen(session), [format!("g/a sync {value} #0 @2")]);
         for (id, item) in [("1", "b"), ("2", "a")] {
             world.set(caller, id, "g", item, "2");
             answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
         }
-        assert_eq!(world.seen(session), ["g/a update 2 #0 @4"]);
+        assert_eq!(world.seen(session), ["g/a update 2 #0 @6"]);
     }
 }
 
@@ -65,8 +65,8 @@ fn what_could_not_be_loaded_is_loaded_when_the_worker_registers_again() {
     let second = keeper(&mut world, &ALL);
     let asked = world.returns_to_all(second, "[1]");
     assert_eq!(asked.len(), 2, "{asked:?}");
-    assert_eq!(world.seen(early), ["g sync [1] #0 @1"]);
-    assert_eq!(world.seen(late), ["g/a sync [1] #0 @1"]);
+    assert_eq!(world.seen(early), ["g sync [1] #0 @4"]);
+    assert_eq!(world.seen(late), ["g/a sync [1] #0 @2"]);
     assert_eq!(world.frames(left).len(), 0);
     world.set(caller, "1", "g", "a", "1");
     answers(&mut world, second, "set", r#"{"old_value":0}"#);
@@ -85,7 +85,7 @@ fn a_list_that_fails_is_loaded_when_its_function_registers_again_and_by_no_other
     assert!(world.heard(keeper).is_empty(), "none of these gives a list");
     serves(&mut world, keeper, &["list"]);
     answers(&mut world, keeper, "list", "[1]");
-    assert_eq!(world.seen(session), ["g sync [1] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [1] #0 @2"]);
     serves(&mut world, keeper, &["list"]);
     assert!(world.heard(keeper).is_empty(), "nobody waits any more");
 }
@@ -109,7 +109,7 @@ fn a_subscription_that_is_left_while_it_loads_is_sent_nothing() {
     world.throws(keeper, &first);
     assert_eq!(world.seen(session), Vec::<String>::new(), "nobody waits for the list any more");
     answers(&mut world, keeper, "get", "2");
-    assert_eq!(world.seen(session), ["g/a sync 2 #0 @3"]);
+    assert_eq!(world.seen(session), ["g/a sync 2 #0 @6"]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn joining_again_is_answered_with_a_fresh_list() {
     let session = subscriber(&mut world, keeper, "g", "", "[1]");
     world.join(session, "sub", "g", "");
     answers(&mut world, keeper, "list", "[2]");
-    assert_eq!(world.seen(session), ["g sync [2] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [2] #0 @12"]);
     assert_eq!(world.channels(session), 1);
 }
 
@@ -153,13 +153,14 @@ fn however_many_wait_for_the_same_state_it_is_asked_for_once() {
     let late = world.session();
     world.join(late, "sub", "g", "");
     world.returns(keeper, &list, "[1]");
+    world.settle();
     for session in sessions {
-        assert_eq!(world.seen(session), ["g sync [1] #0 @1"]);
+        assert_eq!(world.seen(session), ["g sync [1] #0 @2"]);
     }
     assert!(world.frames(late).is_empty());
     answers(&mut world, keeper, "get", "0");
     answers(&mut world, keeper, "list", "[2]");
-    assert_eq!(world.seen(late), ["g sync [2] #0 @1"]);
+    assert_eq!(world.seen(late), ["g sync [2] #0 @4"]);
     assert_eq!(world.replies(caller), ["1: 0", "2: 0"], "joins cost a caller no place");
     assert!(world.heard(keeper).is_empty());
 }
@@ -190,7 +191,7 @@ fn who_falls_behind_is_sent_the_workers_list_once_it_has_caught_up() {
     assert_eq!(world.channels(session), 0, "what it is sent starts with the list");
     answers(&mut world, keeper, "list", "[2]");
     answers(&mut world, keeper, "set", r#"{"old_value":2}"#);
-    assert_eq!(world.seen(session), ["g sync [2] #0 @3", "g/a update 3 #0 @4"]);
+    assert_eq!(world.seen(session), ["g sync [2] #0 @14", "g/a update 3 #0 @16"]);
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn who_falls_behind_while_a_list_loads_gets_one_in_the_end_whatever_comes_first(
     world.overflow(session);
     world.drained(session);
     answers(&mut world, keeper, "list", "[1]");
-    assert_eq!(world.seen(session), ["g sync [1] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [1] #0 @2"]);
     assert_eq!(world.channels(session), 1);
     assert!(world.heard(keeper).is_empty());
     // The list is there while it is behind.
@@ -214,7 +215,7 @@ fn who_falls_behind_while_a_list_loads_gets_one_in_the_end_whatever_comes_first(
     assert_eq!(world.channels(session), 0);
     world.drained(session);
     answers(&mut world, keeper, "list", "[2]");
-    assert_eq!(world.seen(session), ["g sync [2] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [2] #0 @4"]);
     assert_eq!(world.channels(session), 1);
     // It is behind twice.
     world.overflow(session);
@@ -223,7 +224,7 @@ fn who_falls_behind_while_a_list_loads_gets_one_in_the_end_whatever_comes_first(
     answers(&mut world, keeper, "list", "[3]");
     world.drained(session);
     answers(&mut world, keeper, "list", "[4]");
-    assert_eq!(world.seen(session), ["g sync [4] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [4] #0 @8"]);
     world.leave(session, "sub");
     assert_eq!(world.channels(session), 0);
 }
@@ -236,11 +237,11 @@ fn a_session_with_a_group_and_its_items_is_sent_each_event_once() {
     world.join(session, "other", "g", "b");
     assert_eq!(world.channels(session), 1);
     world.returns_to_all(keeper, "[1]");
-    assert_eq!(world.seen(session), ["g sync [1] #0 @1", "g/b sync [1] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [1] #0 @12", "g/b sync [1] #0 @14"]);
     assert_eq!(world.channels(session), 1);
     world.set(caller, "1", "g", "a", "2");
     answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
-    assert_eq!(world.seen(session), ["g/a update 2 #0 @2"]);
+    assert_eq!(world.seen(session), ["g/a update 2 #0 @16"]);
     world.leave(session, "whole");
     assert_eq!(world.channels(session), 2);
 }
@@ -255,14 +256,14 @@ fn a_stream_that_becomes_the_servers_starts_its_subscribers_afresh() {
     world.overflow(behind);
     let list = world.one_call(keeper);
     withdraws(&mut world, keeper, &ALL);
-    assert_eq!(world.seen(loaded), ["g sync [] #0 @1"]);
-    assert_eq!(world.seen(loading), ["g sync [] #0 @1"]);
+    assert_eq!(world.seen(loaded), ["g sync [] #0 @11"]);
+    assert_eq!(world.seen(loading), ["g sync [] #0 @11"]);
     world.returns(keeper, &list, "[2]");
     world.drained(behind);
-    assert_eq!(world.seen(behind), ["g sync [] #0 @1"]);
+    assert_eq!(world.seen(behind), ["g sync [] #0 @13"]);
     world.set(caller, "1", "g", "a", "1");
     for session in [loaded, loading, behind] {
-        assert_eq!(world.seen(session), ["g/a create 1 #1 @2"]);
+        assert_eq!(world.seen(session), ["g/a create 1 #1 @14"]);
         world.leave(session, "sub");
         assert_eq!(world.channels(session), 0);
     }
@@ -283,13 +284,13 @@ fn a_stream_that_becomes_a_workers_starts_its_subscribers_afresh() {
     assert!(world.frames(session).is_empty());
     serves(&mut world, keeper, &["list"]);
     answers(&mut world, keeper, "list", "[1]");
-    assert_eq!(world.seen(session), ["g sync [1] #0 @1"]);
+    assert_eq!(world.seen(session), ["g sync [1] #0 @2"]);
     world.drained(behind);
     answers(&mut world, keeper, "list", "[1]");
     world.set(caller, "1", "g", "a", "2");
     answers(&mut world, keeper, "set", r#"{"old_value":1}"#);
-    assert_eq!(world.seen(session), ["g/a update 2 #0 @2"]);
-    assert_eq!(world.seen(behind), ["g sync [1] #0 @1", "g/a update 2 #0 @2"]);
+    assert_eq!(world.seen(session), ["g/a update 2 #0 @6"]);
+    assert_eq!(world.seen(behind), ["g sync [1] #0 @4", "g/a update 2 #0 @6"]);
 }
 
 #[test]
