@@ -107,6 +107,8 @@ struct View {
     groups: BTreeMap<(String, String), Vec<Value>>,
     items: BTreeMap<(String, String, String), Value>,
     stamps: BTreeMap<(String, String), u64>,
+    /// The last state of each target that it was told, with its stamp.
+    told: BTreeMap<(String, String, String), (u64, Value)>,
 }
 
 struct Model {
@@ -388,6 +390,12 @@ impl Model {
         assert!(stamp > last || (stamp == last && kind == "sync"), "{frame} is not after {last}");
         if kind == "event" {
             return;
+        }
+        if kind == "sync" {
+            let target = (stream.clone(), group.clone(), item.clone());
+            let before = view.told.insert(target, (stamp, data.clone()));
+            let same = before.is_none_or(|(at, before)| at < stamp || before == *data);
+            assert!(same, "{frame} has the stamp of another state");
         }
         if item.is_empty() {
             let list = data.as_array().expect("a group is an array").clone();
