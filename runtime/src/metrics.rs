@@ -78,7 +78,7 @@ impl Default for Metrics {
             skipped: register(
                 all,
                 "skipped_events",
-                "Sent events that subscribers have missed as they were too slow, and were told of",
+                "Sent events that subscribers have missed as they were too slow for them",
             ),
             stuck: register(
                 all,
