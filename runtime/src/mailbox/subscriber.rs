@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock, TryLockError};
 use bytes::Bytes;
 use headwater_core::hub::{Outbox, Pushed};
 use headwater_core::name::{GroupPath, SubscriptionId, Target};
-use headwater_core::store::State as Contents;
 use headwater_core::wire::stream::{SyncFrame, ToSubscriber};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -57,12 +56,10 @@ impl SharedSync {
         SharedSync { frame, encoded: OnceLock::new() }
     }
 
-    /// Whether it is what `other` tells: the same moment of the same history. What a worker listed has no moments.
+    /// Whether it is what `other` tells: the same moment of the same history.
     pub(crate) fn is_same(&self, other: &SyncFrame) -> bool {
         let moment = |frame: &SyncFrame| (frame.state.revision, frame.state.stamp, frame.epoch);
-        self.frame.target == other.target
-            && moment(&self.frame) == moment(other)
-            && !matches!(other.state.state, Contents::Listed(_))
+        self.frame.target == other.target && moment(&self.frame) == moment(other)
     }
 
     pub(super) fn encoded(&self) -> Bytes {
